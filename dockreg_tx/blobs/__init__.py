@@ -1,0 +1,1 @@
+"""Where bytes live: content by digest, and uploads on their way to it."""

@@ -1,0 +1,453 @@
+"""The seams: what a use case needs from the outside world, one Protocol for each capability.
+
+Backends in ``blobs/`` and ``records/`` offer them, ``service.py`` joins them; the contract suites in
+``tests/contracts`` say what each promises. Backends raise the errors of ``oci.errors``, never ``OSError``
+or ``sqlite3.Error``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ParamSpec, Protocol, TypeVar
+
+from twisted.internet.interfaces import IConsumer
+
+from dockreg_tx.oci.digests import Digest, Reference
+from dockreg_tx.oci.names import RepositoryName, Tag
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: Wall-clock time in seconds since the epoch, for what is stored; waits use an ``IReactorTime``.
+Now = Callable[[], float]
+#: A fresh unguessable id (a UUID4 with dashes).
+NewId = Callable[[], str]
+#: Whether the caller of the moment may do an action ("pull", "push", …) in a repository.
+May = Callable[[str, RepositoryName], bool]
+#: Run by the record writer inside its transaction, in its thread: puts content back under its digest if
+#: garbage collection took it since it was published. Blocks; cheap when nothing is missing.
+EnsureContent = Callable[[], None]
+
+
+class Blocking(Protocol):
+    """Runs blocking work away from the reactor."""
+
+    async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what ``work`` returns; its exceptions are raised here."""
+        ...
+
+
+class Body(Protocol):
+    """A request body that has not been read yet; it may be taken once, by one of the two methods.
+
+    ``length_bytes`` is None for a chunked body of unknown length.
+    """
+
+    length_bytes: int | None
+
+    async def stream_to(self, consumer: IConsumer) -> None:
+        """Feed the body to ``consumer`` as a push producer (registered streaming) until it ends.
+
+        The consumer is unregistered at the end, in failure too. A consumer that cannot go on calls its
+        producer's ``stopProducing``; then this returns early, and the rest is discarded.
+
+        Raises:
+            BodyBroken: the client went away or stalled; everything received was written to the consumer.
+        """
+        ...
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            BodyTooLarge: it has more than ``limit_bytes``; at most that much was held in memory.
+            BodyBroken: as above.
+        """
+        ...
+
+
+# --- bytes ------------------------------------------------------------------------------------------------
+
+
+class OpenBlob(Protocol):
+    """A blob open for reading; close it once."""
+
+    size_bytes: int
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that ``os.sendfile`` can read, or None when there is none."""
+        ...
+
+    async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return up to ``length_bytes`` from ``offset_bytes``; empty only at the end.
+
+        Raises:
+            StoreUnavailable: the disk failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Immutable content, addressed by its digest."""
+
+    async def open(self, digest: Digest) -> OpenBlob:
+        """Open a blob.
+
+        Raises:
+            BlobUnknown: there are no such bytes.
+            StoreUnavailable: the disk failed.
+        """
+        ...
+
+    async def put(self, digest: Digest, content: bytes) -> EnsureContent:
+        """Store small content durably under ``digest``, which the caller has verified.
+
+        Returns when file and directory entry are on disk.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; nothing is stored.
+        """
+        ...
+
+
+class UploadWriter(Protocol):
+    """The one writer of an upload's bytes; holds the upload's lock until closed.
+
+    ``offset_bytes`` is how much has been written; ``synced_bytes`` how much of it is known to be on disk.
+    """
+
+    offset_bytes: int
+    synced_bytes: int
+
+    async def append(
+        self,
+        body: Body,
+        *,
+        limit_bytes: int | None = None,
+        checkpoint: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        """Write ``body`` at the offset, and return when every byte is written and synced.
+
+        Args:
+            body: taken with ``stream_to``; paused while too much waits for the disk.
+            limit_bytes: largest total size of the upload, None for no limit.
+            checkpoint: awaited with the synced offset every 64 MiB or 5 s while bytes arrive.
+
+        Raises:
+            BodyBroken: the client went away; what arrived is written and synced.
+            BodyTooLarge: the limit was passed; what fits may have been written.
+            StorageFull, StoreUnavailable: the disk refused; ``synced_bytes`` is still true.
+        """
+        ...
+
+    async def truncate(self, offset_bytes: int) -> None:
+        """Forget all bytes from ``offset_bytes`` on."""
+        ...
+
+    async def digest(self, algorithm: str) -> Digest:
+        """Return the digest of all bytes written: the running hash if there is one, else by re-reading."""
+        ...
+
+    async def publish(self, digest: Digest) -> EnsureContent:
+        """Make the verified bytes a blob: fsync, link into place, fsync the directory.
+
+        The upload's own file stays until ``UploadStaging.discard``, so that the returned callable can link
+        it again.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; an fsync that failed is never repeated.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the lock; the bytes stay. May be called twice."""
+        ...
+
+
+class UploadStaging(Protocol):
+    """Bytes of upload sessions, on the filesystem of the blobs."""
+
+    async def open(self, upload_id: str) -> UploadWriter:
+        """Become the writer of an upload, made empty if it has no bytes yet. Then align it with its record:
+        ``truncate`` to the recorded offset, or take the shorter file's size as the truth.
+
+        Raises:
+            UploadBusy: someone else is its writer now.
+            StorageFull, StoreUnavailable: the disk failed.
+        """
+        ...
+
+    async def discard(self, upload_id: str) -> None:
+        """Remove an upload's bytes; no error when there are none."""
+        ...
+
+    async def list(self) -> Sequence[str]:
+        """Return the ids of all uploads that have bytes."""
+        ...
+
+
+class UploadBusy(Exception):
+    """Another request is writing to the upload."""
+
+
+# --- records ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRecord:
+    """A blob as one repository sees it."""
+
+    digest: Digest
+    size_bytes: int
+
+
+class ReferenceKind(StrEnum):
+    """What a manifest refers to content as."""
+
+    CONFIG = "config"
+    LAYER = "layer"
+    CHILD = "child"
+    SUBJECT = "subject"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReference:
+    """One descriptor of a manifest. ``required``: a push fails unless the repository holds the content
+    (config and layer as a linked blob; child as a manifest or a linked blob)."""
+
+    kind: ReferenceKind
+    digest: Digest
+    size_bytes: int
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewManifest:
+    """A valid manifest to be recorded; ``content`` is stored verbatim."""
+
+    repository: RepositoryName
+    digest: Digest
+    media_type: str
+    content: bytes
+    references: tuple[ContentReference, ...] = ()
+    #: For referrers: the manifest's artifactType, else its config's media type, else empty.
+    artifact_type: str = ""
+    annotations: dict[str, str] = field(default_factory=dict)
+    #: The user who pushed it, empty for anonymous.
+    pushed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRecord:
+    """A stored manifest; ``content`` is None when it is too long for its row (then read the blob)."""
+
+    digest: Digest
+    media_type: str
+    size_bytes: int
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRecord:
+    """An upload session; ``offset_bytes`` are on disk for certain. Times in seconds since the epoch."""
+
+    id: str
+    repository: RepositoryName
+    #: The user who opened it, empty for anonymous; nobody else may touch it.
+    owner: str
+    offset_bytes: int
+    started_at: float
+    touched_at: float
+    #: Digest algorithm the client announced, empty when it did not.
+    algorithm: str = ""
+
+
+class PullRecords(Protocol):
+    """Indexed look-ups, cheap enough for the reactor."""
+
+    async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
+        """Return the blob if it is linked to this repository; its bytes elsewhere do not count."""
+        ...
+
+    async def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
+        """Return the manifest that a tag or digest means in this repository."""
+        ...
+
+    async def repository_exists(self, repository: RepositoryName) -> bool:
+        """Tell whether anything was ever stored under the name (and the repository was not removed)."""
+        ...
+
+
+class BrowseRecords(Protocol):
+    """Pages in byte order; ``after`` is exclusive and need not exist, empty for the start."""
+
+    async def tags(self, repository: RepositoryName, after: str, limit: int | None) -> list[str]:
+        """Return up to ``limit`` tags (None: all), sorted by their bytes."""
+        ...
+
+    async def repositories(self, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories, sorted by their bytes."""
+        ...
+
+    async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""
+        ...
+
+
+class PushRecords(Protocol):
+    """Writes of a push; each returns when it is on disk (WAL, synchronous=FULL), journal first."""
+
+    async def commit_blob(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size_bytes: int,
+        ensure: EnsureContent,
+        *,
+        upload_id: str | None,
+        now: float,
+    ) -> None:
+        """Record a published blob, link it to the repository and end its upload session, in one transaction.
+
+        Raises:
+            StorageFull, StoreUnavailable: nothing was recorded.
+        """
+        ...
+
+    async def mount_blob(
+        self, source: RepositoryName, target: RepositoryName, digest: Digest, *, now: float
+    ) -> bool:
+        """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
+        ...
+
+    async def put_manifest(
+        self, manifest: NewManifest, tags: Sequence[Tag], ensure: EnsureContent, *, may_overwrite: bool, now: float
+    ) -> None:
+        """Record a manifest with its references and point ``tags`` at it, in one transaction.
+
+        Re-pushing is no error; the last media type wins. ``may_overwrite`` False refuses to move a tag that
+        points elsewhere.
+
+        Raises:
+            ManifestBlobUnknown: required content is not in the repository.
+            SizeInvalid: a config or layer descriptor's size differs from that of the linked blob.
+            Denied: a tag exists and may not be moved.
+            StorageFull, StoreUnavailable: nothing was recorded.
+        """
+        ...
+
+
+class RemoveRecords(Protocol):
+    """Removals; the bytes stay until garbage collection."""
+
+    async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
+        """Remove one tag, keeping its manifest; False when there was none."""
+        ...
+
+    async def delete_manifest(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
+        """Remove a manifest and every tag that points at it; False when there was none."""
+        ...
+
+    async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
+        """Take a blob away from one repository; False when it was not linked."""
+        ...
+
+    async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
+        """Remove a repository with all tags, manifests, links and upload sessions; False when unknown."""
+        ...
+
+
+class UploadRecords(Protocol):
+    """Upload sessions; no truth about them is kept in a process."""
+
+    async def begin_upload(self, upload: UploadRecord) -> None:
+        """Record a new session, durably."""
+        ...
+
+    async def upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session, read afresh."""
+        ...
+
+    async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
+        """Record how many bytes are on disk, durably; False when the session is gone."""
+        ...
+
+    async def end_upload(self, upload_id: str) -> bool:
+        """Remove the session; False when it was gone."""
+        ...
+
+    async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
+        """Return sessions that nobody touched since, the oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user; ``grants`` are SPEC texts such as ``pull,push:team-a/**``."""
+
+    name: str
+    password_hash: str = field(repr=False)
+    is_admin: bool = False
+    is_disabled: bool = False
+    grants: tuple[str, ...] = ()
+    created_at: float = 0.0
+
+
+class AccountRecords(Protocol):
+    """Users and their grants; every change bumps the generation in the same transaction."""
+
+    async def account(self, name: str) -> Account | None:
+        """Return one user with the grants, or None."""
+        ...
+
+    async def accounts(self) -> list[Account]:
+        """Return all users, sorted by name."""
+        ...
+
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes, by any process."""
+        ...
+
+    async def add_account(self, account: Account) -> bool:
+        """Add a user; False when the name is taken."""
+        ...
+
+    async def set_password_hash(self, name: str, password_hash: str, *, now: float) -> bool:
+        """Replace the hash; False when there is no such user."""
+        ...
+
+    async def set_disabled(self, name: str, is_disabled: bool, *, now: float) -> bool:
+        """Switch a user off or on; False when there is no such user."""
+        ...
+
+    async def remove_account(self, name: str, *, now: float) -> bool:
+        """Remove a user and the grants; False when there is no such user."""
+        ...
+
+    async def add_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Give a grant (no error when it is there already); False when there is no such user."""
+        ...
+
+    async def remove_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Take a grant; False when the user does not have it."""
+        ...
+
+
+class Records(
+    PullRecords, BrowseRecords, PushRecords, RemoveRecords, UploadRecords, AccountRecords, Protocol
+):
+    """Everything that is known; what a record backend offers."""
+
+    async def check(self) -> None:
+        """Do nothing when the database can be read and written.
+
+        Raises:
+            StoreUnavailable: it cannot.
+        """
+        ...

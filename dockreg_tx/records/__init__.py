@@ -1,0 +1,1 @@
+"""What is known: repositories, manifests, tags, uploads, users and grants."""

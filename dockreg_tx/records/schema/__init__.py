@@ -1,0 +1,1 @@
+"""Numbered SQL files, each one step of the schema; never changed once released."""

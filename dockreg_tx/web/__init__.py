@@ -1,0 +1,1 @@
+"""What is spoken: HTTP in, HTTP out; no policy and no storage."""

@@ -1,0 +1,1 @@
+"""The endpoints under /v2/, one module for each noun."""
