@@ -1,0 +1,195 @@
+"""Everything an operator can set: the sections and keys, their kinds and defaults, as one frozen value.
+
+``etc/dockreg.toml`` shows the same keys to people; a test keeps the two equal. Where values come from is
+``settings_sources``'s matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from dockreg_tx.settings_sources import Found, SettingsError, find_values
+from dockreg_tx.settings_values import (
+    Kind,
+    choice,
+    duration,
+    duration_or_never,
+    endpoints,
+    grants,
+    networks,
+    size,
+    switch,
+    text,
+    web_address,
+    workers,
+)
+
+__all__ = ["DEFAULTS", "SECTIONS", "Settings", "SettingsError", "load_settings"]
+
+#: Units at the end of a field's name; the key in TOML goes without.
+_UNITS = ("_bytes", "_seconds")
+
+
+#: Typed as Any because a field stands where its value will.
+def _setting(kind: Kind[Any], default: object) -> Any:
+    return field(metadata={"kind": kind, "default": default})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where the data lies, and how much room must stay free."""
+
+    root: str = _setting(text(may_be_empty=False), "./var/registry")
+    low_water_bytes: int = _setting(size(), "1GiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Listeners, processes and the patience with clients."""
+
+    listen: tuple[str, ...] = _setting(endpoints(), ["tcp:5000:interface=127.0.0.1"])
+    workers: int | Literal["auto"] = _setting(workers(), 1)
+    public_url: str = _setting(web_address(), "")
+    trusted_proxies: tuple[str, ...] = _setting(networks(), [])
+    header_timeout_seconds: int = _setting(duration(least_seconds=1), "10s")
+    body_timeout_seconds: int = _setting(duration(least_seconds=1), "60s")
+    metrics_listen: str = _setting(text(), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What callers without credentials get, and how credentials are asked for."""
+
+    anonymous: str = _setting(choice("none", "pull", "push"), "none")
+    anonymous_grants: tuple[str, ...] = _setting(grants(), [])
+    #: Becomes "bearer" with the token service.
+    challenge: str = _setting(choice("bearer", "basic"), "basic")
+    require_tls: bool = _setting(switch(), False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifests:
+    """What a pushed manifest may refer to, and its length."""
+
+    missing_layers: str = _setting(choice("deny", "allow"), "deny")
+    missing_children: str = _setting(choice("allow", "deny"), "allow")
+    limit_bytes: int = _setting(size(least_bytes=1), "4MiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """Upload sessions."""
+
+    expire_after_seconds: int = _setting(duration(least_seconds=1), "24h")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """Garbage collection; None means never."""
+
+    schedule_seconds: int | None = _setting(duration_or_never(least_seconds=1), "24h")
+    grace_seconds: int = _setting(duration(), "24h")
+    trash_seconds: int = _setting(duration(), "24h")
+    untagged_after_seconds: int | None = _setting(duration_or_never(), "never")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """The certificate of ``tcp:`` listeners: both paths or neither."""
+
+    certificate: str = _setting(text(), "")
+    key: str = _setting(text(), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What is written down; an empty ``audit_file`` is ``audit.log`` under the root."""
+
+    format: str = _setting(choice("auto", "text", "json"), "auto")
+    level: str = _setting(choice("debug", "info", "warn", "error", "critical"), "info")
+    access: str = _setting(choice("combined", "none"), "combined")
+    audit_file: str = _setting(text(), "")
+    wire: bool = _setting(switch(), False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings in force; every value is checked."""
+
+    storage: Storage
+    server: Server
+    access: Access
+    manifests: Manifests
+    uploads: Uploads
+    gc: Collection
+    tls: Tls
+    log: Log
+    #: For each ``section.key`` the plain value and where it was found.
+    found: Mapping[str, Found] = field(compare=False, repr=False)
+
+
+SECTIONS: Mapping[str, type] = {
+    "storage": Storage,
+    "server": Server,
+    "access": Access,
+    "manifests": Manifests,
+    "uploads": Uploads,
+    "gc": Collection,
+    "tls": Tls,
+    "log": Log,
+}
+
+
+def _keys(section: type) -> Iterator[tuple[str, str, Kind[Any], object]]:
+    """Yield key, field name, kind and default of each setting in a section."""
+    for each in fields(section):
+        key = each.name
+        for unit in _UNITS:
+            key = key.removesuffix(unit)
+        yield key, each.name, each.metadata["kind"], each.metadata["default"]
+
+
+KINDS: Mapping[str, Kind[Any]] = {
+    f"{section}.{key}": kind for section, cls in SECTIONS.items() for key, _, kind, _ in _keys(cls)
+}
+#: The plain default of each ``section.key``, as the settings file would write it.
+DEFAULTS: Mapping[str, object] = {
+    f"{section}.{key}": default for section, cls in SECTIONS.items() for key, _, _, default in _keys(cls)
+}
+
+
+def load_settings(
+    *, config_path: str | None, environ: Mapping[str, str], options: Mapping[str, object]
+) -> Settings:
+    """Return the settings in force: options beat environment, environment beats file, file beats defaults.
+
+    Args:
+        config_path: a TOML file, None for none.
+        environ: the process environment; of it, ``DOCKREG_*`` counts.
+        options: by name of the command line (``root``, ``listen``, ``anonymous``, ``workers``); None and an
+            empty list mean "not given".
+
+    Raises:
+        SettingsError: one line that names place, key and allowed values.
+    """
+    found = find_values(
+        kinds=KINDS, defaults=DEFAULTS, config_path=config_path, environ=environ, options=options
+    )
+    sections = {
+        section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
+        for section, cls in SECTIONS.items()
+    }
+    settings = Settings(found=found, **sections)
+    if bool(settings.tls.certificate) != bool(settings.tls.key):
+        given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
+        raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")
+    return settings
+
+
+def _parse(found: Found, kind: Kind[Any]) -> object:
+    try:
+        return kind.parse(found.plain)
+    except ValueError as error:
+        raise SettingsError(f"{found.place}: {error}; allowed: {kind.allowed}") from error
