@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ThreadBlocking:
-    """Runs work in a pool of its own, so that one kind of slowness (disk, bcrypt, scans) cannot starve another."""
+    """Runs work in a pool of its own, so that one kind of slowness (disk, bcrypt) cannot starve another."""
 
     def __init__(self, *, reactor: IReactorFromThreads, name: str, threads: int) -> None:
         self._reactor = reactor

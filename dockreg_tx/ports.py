@@ -219,7 +219,8 @@ class ReferenceKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ContentReference:
     """One descriptor of a manifest. ``required``: a push fails unless the repository holds the content
-    (config and layer as a linked blob; child as a manifest or a linked blob)."""
+    (config and layer as a linked blob; child as a manifest or a linked blob).
+    """
 
     kind: ReferenceKind
     digest: Digest
@@ -327,7 +328,13 @@ class PushRecords(Protocol):
         ...
 
     async def put_manifest(
-        self, manifest: NewManifest, tags: Sequence[Tag], ensure: EnsureContent, *, may_overwrite: bool, now: float
+        self,
+        manifest: NewManifest,
+        tags: Sequence[Tag],
+        ensure: EnsureContent,
+        *,
+        may_overwrite: bool,
+        now: float,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it, in one transaction.
 
@@ -350,7 +357,9 @@ class RemoveRecords(Protocol):
         """Remove one tag, keeping its manifest; False when there was none."""
         ...
 
-    async def delete_manifest(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, *, by: str, now: float
+    ) -> bool:
         """Remove a manifest and every tag that points at it; False when there was none."""
         ...
 

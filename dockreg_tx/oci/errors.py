@@ -195,7 +195,8 @@ class ManifestTooLarge(ManifestInvalid):
     status = 413
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the manifest is larger than the limit of {limit_bytes} bytes", {"limit": limit_bytes})
+        message = f"the manifest is larger than the limit of {limit_bytes} bytes"
+        super().__init__(message, {"limit": limit_bytes})
 
 
 class ManifestUnknown(RegistryError):

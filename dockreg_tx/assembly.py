@@ -1,0 +1,113 @@
+"""Joins use cases, backends and web into one resource; the only place that knows all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from dockreg_tx.access.accounts import Authenticator
+from dockreg_tx.access.grants import Grant, anonymous_principal
+from dockreg_tx.blobs.filesystem import FileBlobStore
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.ports import Blocking, NewId, Now, Records
+from dockreg_tx.registry.browse import Browse
+from dockreg_tx.registry.pull import Pull
+from dockreg_tx.registry.push import ManifestRules, Push
+from dockreg_tx.registry.remove import Remove
+from dockreg_tx.registry.uploads import Uploads
+from dockreg_tx.settings import Settings
+from dockreg_tx.web.guard import Guard
+from dockreg_tx.web.health import Health
+from dockreg_tx.web.links import Links
+from dockreg_tx.web.routes import RegistryResource, registry_app
+from dockreg_tx.web.table import Endpoints, registry_routes
+from dockreg_tx.web.v2.base import Base
+from dockreg_tx.web.v2.blobs import Blobs
+from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.tags import Tags
+from dockreg_tx.web.v2.uploads import UploadSessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a registry takes from its process."""
+
+    clock: IReactorTime
+    now: Now
+    new_id: NewId
+    #: Random bytes of this process, for the keys of its caches.
+    secret: bytes
+    #: Pools, so that bcrypt never waits for a disk nor a disk for bcrypt.
+    storage: Blocking
+    passwords: Blocking
+    parsing: Blocking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """A registry put together: what the web serves, and what runs beside it."""
+
+    resource: RegistryResource
+    uploads: Uploads
+
+
+def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
+    """Return the registry that these settings describe."""
+    blobs = FileBlobStore(layout=layout, blocking=around.storage, new_id=around.new_id)
+    uploads = Uploads(
+        records=records,
+        push_records=records,
+        staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock),
+        now=around.now,
+        new_id=around.new_id,
+    )
+    pull = Pull(records=records, blobs=blobs)
+    push = Push(
+        records=records,
+        browse=records,
+        blobs=blobs,
+        blocking=around.parsing,
+        now=around.now,
+        rules=_manifest_rules(settings),
+    )
+    remove = Remove(records=records, pull=records, now=around.now)
+    browse = Browse(records=records, pull=records)
+    links = Links(settings.server.public_url)
+    endpoints = Endpoints(
+        health=Health(checks={"database": records.check, "storage": blobs.check}),
+        base=Base(),
+        blobs=Blobs(pull=pull, remove=remove),
+        uploads=UploadSessions(uploads=uploads, push=push, links=links),
+        manifests=Manifests(pull=pull, push=push, remove=remove, links=links),
+        tags=Tags(browse=browse, links=links),
+        catalog=Catalog(browse=browse, links=links),
+    )
+    app = registry_app(registry_routes(endpoints), guard=_guard(settings, records, around))
+    return Registry(resource=RegistryResource(app), uploads=uploads)
+
+
+def _guard(settings: Settings, records: Records, around: Surroundings) -> Guard:
+    grants = tuple(Grant.parse(spec) for spec in settings.access.anonymous_grants)
+    anonymous = anonymous_principal(settings.access.anonymous, grants)
+    return Guard(
+        authenticator=Authenticator(
+            accounts=records,
+            blocking=around.passwords,
+            clock=around.clock,
+            secret=around.secret,
+            anonymous=anonymous,
+        ),
+        anonymous=anonymous,
+        require_tls=settings.access.require_tls,
+    )
+
+
+def _manifest_rules(settings: Settings) -> ManifestRules:
+    return ManifestRules(
+        limit_bytes=settings.manifests.limit_bytes,
+        allow_missing_layers=settings.manifests.missing_layers == "allow",
+        allow_missing_children=settings.manifests.missing_children == "allow",
+    )

@@ -1,0 +1,135 @@
+"""Log lines: one event a line, as text or JSON, with nothing in it that could forge another line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TextIO
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+)
+from zope.interface import implementer
+
+from dockreg_tx.web.site import AccessEntry
+
+#: Longest field taken from a request; more is cut, so that nobody fills the log's disk with one header.
+FIELD_LIMIT_CHARACTERS = 1024
+#: A traceback may take this much.
+_FAILURE_LIMIT_CHARACTERS = 16 * 1024
+
+
+@implementer(ILogObserver)
+class LineObserver:
+    """Writes each event as one line."""
+
+    def __init__(self, out: TextIO, render: Callable[[LogEvent], str]) -> None:
+        self._out = out
+        self._render = render
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write the line."""
+        try:
+            self._out.write(self._render(event) + "\n")
+            self._out.flush()
+        except (OSError, ValueError):
+            # The terminal or pipe is gone; serving goes on without it.
+            return
+
+
+def line_observer(out: TextIO, *, form: str, level: str) -> ILogObserver:
+    """Return an observer that writes to ``out``.
+
+    Args:
+        out: a text stream.
+        form: ``text``, ``json``, or ``auto``: text when ``out`` is a terminal.
+        level: least level written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
+    """
+    is_text = form == "text" or (form == "auto" and out.isatty())
+    observer = LineObserver(out, text_line if is_text else json_line)
+    wanted = LogLevel.levelWithName(level)
+    return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=wanted)])
+
+
+def text_line(event: LogEvent) -> str:
+    """Return an event as text; control characters are escaped, line ends too."""
+    level = event.get("log_level", LogLevel.info).name
+    line = f"{_time_text(event)} {level:<5} {printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
+    failure = event.get("log_failure")
+    if failure is not None:
+        # Only our own code's lines stand in a traceback, so its line ends may stay.
+        line += "\n" + str(failure.getTraceback())[-_FAILURE_LIMIT_CHARACTERS:].rstrip()
+    return line
+
+
+def json_line(event: LogEvent) -> str:
+    """Return an event as one JSON object: ``ts``, ``level``, ``logger``, ``msg``, perhaps more."""
+    document: dict[str, object] = {
+        "ts": _time_text(event),
+        "level": event.get("log_level", LogLevel.info).name,
+        "logger": event.get("log_namespace", "-"),
+        "msg": formatEvent(event)[:_FAILURE_LIMIT_CHARACTERS],
+    }
+    if "request_id" in event:
+        document["request_id"] = event["request_id"]
+    if isinstance(event.get("access"), dict):
+        document.update(event["access"])
+    failure = event.get("log_failure")
+    if failure is not None:
+        document["traceback"] = str(failure.getTraceback())[-_FAILURE_LIMIT_CHARACTERS:]
+    return json.dumps(document, ensure_ascii=True)
+
+
+def access_line(entry: AccessEntry) -> str:
+    """Return an access in Apache's combined form, followed by request id and duration in seconds."""
+    when = datetime.fromtimestamp(entry.started_at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    request = f"{entry.method} {entry.uri} {entry.http_version}"
+    return (
+        f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
+        f"{entry.sent_bytes} {_quoted(entry.referer)} {_quoted(entry.user_agent)} "
+        f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
+    )
+
+
+def access_fields(entry: AccessEntry) -> dict[str, object]:
+    """Return an access as fields of a JSON line."""
+    return {
+        "peer": entry.peer,
+        "user": printable(entry.user),
+        "method": printable(entry.method),
+        "uri": printable(entry.uri),
+        "status": entry.status,
+        "sent_bytes": entry.sent_bytes,
+        "received_bytes": entry.received_bytes,
+        "duration_seconds": round(entry.duration_seconds, 6),
+        "user_agent": printable(entry.user_agent),
+        "request_id": entry.request_id,
+    }
+
+
+def printable(text: str, limit: int = FIELD_LIMIT_CHARACTERS) -> str:
+    """Return ``text`` cut to ``limit`` characters, with everything unprintable escaped."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def _field(text: str) -> str:
+    return printable(text).replace(" ", "_") or "-"
+
+
+def _quoted(text: str) -> str:
+    escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped or "-"}"'
+
+
+def _time_text(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time", 0.0), UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

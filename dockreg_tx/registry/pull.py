@@ -1,0 +1,85 @@
+"""Reading content: manifests by tag or digest, blobs by digest, each only through its repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dockreg_tx.oci.digests import Digest, parse_reference
+from dockreg_tx.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, StoreUnavailable, TagInvalid
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.ports import BlobRecord, BlobStore, ManifestRecord, OpenBlob, PullRecords
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """The use cases of reading."""
+
+    records: PullRecords
+    blobs: BlobStore
+
+    async def find_manifest(self, repository: RepositoryName, reference: str) -> ManifestRecord:
+        """Return what is known of a manifest; its content may be left out.
+
+        Raises:
+            DigestInvalid: the reference is a malformed digest.
+            NameUnknown, ManifestUnknown: there is none; an impossible tag counts as unknown.
+        """
+        try:
+            parsed = parse_reference(reference)
+        except TagInvalid:
+            raise ManifestUnknown(str(repository), reference) from None
+        record = await self.records.manifest(repository, parsed)
+        if record is None:
+            if not await self.records.repository_exists(repository):
+                raise NameUnknown(str(repository))
+            raise ManifestUnknown(str(repository), reference)
+        return record
+
+    async def manifest_content(self, record: ManifestRecord) -> bytes:
+        """Return the bytes of a manifest exactly as they were pushed.
+
+        Raises:
+            StoreUnavailable: the bytes cannot be read.
+        """
+        if record.content is not None:
+            return record.content
+        try:
+            blob = await self.blobs.open(record.digest)
+        except BlobUnknown as error:
+            raise StoreUnavailable("the manifest's bytes are missing: ask the registry's operator") from error
+        try:
+            return await _read_whole(blob)
+        finally:
+            blob.close()
+
+    async def find_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
+        """Return a blob's size.
+
+        Raises:
+            BlobUnknown: it is not linked to this repository, whatever other repositories hold.
+        """
+        record = await self.records.blob(repository, digest) if digest.supported else None
+        if record is None:
+            raise BlobUnknown(str(digest))
+        return record
+
+    async def open_blob(self, record: BlobRecord) -> OpenBlob:
+        """Open a blob that ``find_blob`` found; the caller closes it.
+
+        Raises:
+            BlobUnknown: its bytes are gone, or have another size than recorded (so that a push heals it).
+        """
+        blob = await self.blobs.open(record.digest)
+        if blob.size_bytes != record.size_bytes:
+            blob.close()
+            raise BlobUnknown(str(record.digest))
+        return blob
+
+
+async def _read_whole(blob: OpenBlob) -> bytes:
+    pieces: list[bytes] = []
+    offset = 0
+    while piece := await blob.read_at(offset, 1024 * 1024):
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces)

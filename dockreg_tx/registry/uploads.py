@@ -1,0 +1,304 @@
+"""Blob uploads: sessions, chunks and their end, in the order bytes first, row second, answer last.
+
+The state of a session is its row; this module keeps nothing between two requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from dockreg_tx.oci.digests import ALGORITHMS, Digest
+from dockreg_tx.oci.errors import (
+    BlobUploadUnknown,
+    BodyBroken,
+    BodyTooLarge,
+    DigestInvalid,
+    DigestMismatch,
+    RangeOutOfOrder,
+    RegistryError,
+    SizeInvalid,
+    Unsupported,
+)
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.oci.uploads import check_chunk
+from dockreg_tx.ports import (
+    Body,
+    NewId,
+    Now,
+    PushRecords,
+    UploadBusy,
+    UploadRecord,
+    UploadRecords,
+    UploadStaging,
+    UploadWriter,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """Names an upload session together with who may touch it: a session is bound to both."""
+
+    repository: RepositoryName
+    upload_id: str
+    #: Name of the user, empty for anonymous.
+    owner: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploads:
+    """The use cases of upload sessions (spec: "Pushing blobs")."""
+
+    records: UploadRecords
+    push_records: PushRecords
+    staging: UploadStaging
+    now: Now
+    new_id: NewId
+    #: Largest blob in bytes, None for no limit.
+    blob_limit_bytes: int | None = None
+
+    async def begin(
+        self, repository: RepositoryName, owner: str, *, algorithm: str | None = None
+    ) -> UploadRecord:
+        """Open a session.
+
+        Args:
+            repository: where the blob will be linked; need not exist yet.
+            owner: name of the user, empty for anonymous.
+            algorithm: the ``digest-algorithm`` that the client announced, if any.
+
+        Raises:
+            Unsupported: an algorithm that content cannot be stored under.
+        """
+        if algorithm is not None and algorithm not in ALGORITHMS:
+            raise Unsupported(
+                "unsupported digest-algorithm: use sha256 or sha512", {"digest-algorithm": algorithm[:64]}
+            )
+        now = self.now()
+        upload = UploadRecord(
+            id=self.new_id(),
+            repository=repository,
+            owner=owner,
+            offset_bytes=0,
+            started_at=now,
+            touched_at=now,
+            algorithm=algorithm or "",
+        )
+        await self.records.begin_upload(upload)
+        return upload
+
+    async def find(self, key: SessionKey) -> UploadRecord:
+        """Return a session.
+
+        Raises:
+            BlobUploadUnknown: there is none, or it belongs to another repository or user.
+        """
+        upload = await self.records.upload(key.upload_id)
+        if upload is None or upload.repository != key.repository or upload.owner != key.owner:
+            raise BlobUploadUnknown(key.upload_id)
+        return upload
+
+    async def append_chunk(self, key: SessionKey, body: Body, *, content_range: str | None) -> int:
+        """Append a chunk and return the session's new offset in bytes, all of it on disk.
+
+        Raises:
+            BlobUploadUnknown: no such session.
+            RangeOutOfOrder: not at the offset, or another request is writing; nothing changed.
+            SizeInvalid: the body is not as long as its range; its bytes are discarded.
+            BodyBroken: the client went away; what arrived is kept.
+            BodyTooLarge: the blob would pass the limit; the session is dropped.
+        """
+        async with self._writing(key) as writer:
+            start = writer.offset_bytes
+            expected = check_chunk(start, content_range, body.length_bytes)
+            self._check_limit(start, body)
+            if expected is not None:
+                await self._append_exactly(writer, body, start, expected)
+            else:
+                await self._append_stream(key, writer, body)
+            await self._record_offset(key, writer.offset_bytes)
+            return writer.offset_bytes
+
+    async def finish(
+        self, key: SessionKey, body: Body, *, digests: Sequence[str], content_range: str | None
+    ) -> Digest:
+        """End a session with its last bytes, and return the digest of the blob it became.
+
+        Raises:
+            DigestInvalid: no digest, or one that is malformed or unsupported; the session stays.
+            DigestMismatch: the content hashes to something else; the session is dropped.
+            BodyBroken: the client went away; the session is as before this request.
+            BlobUploadUnknown, RangeOutOfOrder, SizeInvalid, BodyTooLarge: as ``append_chunk``.
+        """
+        expected_digests = parse_digests(digests)
+        async with self._writing(key) as writer:
+            start = writer.offset_bytes
+            expected = check_chunk(start, content_range, body.length_bytes)
+            self._check_limit(start, body)
+            await self._append_or_rewind(writer, body, start, expected)
+            await self._verify(key, writer, expected_digests)
+            digest = expected_digests[0]
+            ensure = await writer.publish(digest)
+            await self.push_records.commit_blob(
+                key.repository,
+                digest,
+                writer.offset_bytes,
+                ensure,
+                upload_id=key.upload_id,
+                now=self.now(),
+            )
+        await self.staging.discard(key.upload_id)
+        return digest
+
+    async def cancel(self, key: SessionKey) -> None:
+        """Drop a session and free its disk space.
+
+        Raises:
+            BlobUploadUnknown: no such session.
+        """
+        await self.find(key)
+        await self._drop(key.upload_id)
+
+    async def forget(self, key: SessionKey) -> None:
+        """Drop a session that its client never heard of; no error when it is gone already."""
+        await self._drop(key.upload_id)
+
+    async def sweep(self, *, expire_after_seconds: float, limit: int = 1000) -> int:
+        """Drop up to ``limit`` sessions that nobody touched for that long; return how many.
+
+        A session that is being written to is left alone.
+        """
+        before = self.now() - expire_after_seconds
+        count = 0
+        for upload in await self.records.expired_uploads(before, limit):
+            try:
+                writer = await self.staging.open(upload.id)
+            except UploadBusy:
+                continue
+            try:
+                await self._drop(upload.id)
+            finally:
+                writer.close()
+            count += 1
+        return count
+
+    async def discard_orphans(self) -> int:
+        """Remove staged bytes that have no session, which a crash leaves behind; return how many."""
+        count = 0
+        for upload_id in await self.staging.list():
+            if await self.records.upload(upload_id) is None:
+                await self.staging.discard(upload_id)
+                count += 1
+        return count
+
+    @asynccontextmanager
+    async def _writing(self, key: SessionKey) -> AsyncIterator[UploadWriter]:
+        """Become the session's writer, with the file cut or the row lowered to what both hold."""
+        upload = await self.find(key)
+        try:
+            writer = await self.staging.open(upload.id)
+        except UploadBusy:
+            raise RangeOutOfOrder(
+                "another request is writing to this upload: ask for its offset with GET, then go on",
+                upload.offset_bytes,
+            ) from None
+        try:
+            # Read again: the row may have moved, or gone, before the lock was ours.
+            await self._align(writer, await self._find_or_discard(key))
+            yield writer
+        finally:
+            writer.close()
+
+    async def _find_or_discard(self, key: SessionKey) -> UploadRecord:
+        try:
+            return await self.find(key)
+        except BlobUploadUnknown:
+            await self.staging.discard(key.upload_id)
+            raise
+
+    async def _align(self, writer: UploadWriter, upload: UploadRecord) -> None:
+        if writer.offset_bytes > upload.offset_bytes:
+            # Bytes of a request that was cut short and never acknowledged.
+            await writer.truncate(upload.offset_bytes)
+        elif writer.offset_bytes < upload.offset_bytes:
+            if writer.offset_bytes == 0:
+                await self._drop(upload.id)
+                raise BlobUploadUnknown(upload.id)
+            await self.records.set_upload_offset(upload.id, writer.offset_bytes, now=self.now())
+
+    def _check_limit(self, start: int, body: Body) -> None:
+        limit = self.blob_limit_bytes
+        if limit is not None and body.length_bytes is not None and start + body.length_bytes > limit:
+            raise BodyTooLarge(limit)
+
+    async def _append_stream(self, key: SessionKey, writer: UploadWriter, body: Body) -> None:
+        async def checkpoint(offset_bytes: int) -> None:
+            await self._record_offset(key, offset_bytes)
+
+        try:
+            await writer.append(body, limit_bytes=self.blob_limit_bytes, checkpoint=checkpoint)
+        except BodyTooLarge:
+            await self._drop(key.upload_id)
+            raise
+        except RegistryError:
+            await self._record_offset(key, writer.synced_bytes)
+            raise
+
+    async def _append_exactly(self, writer: UploadWriter, body: Body, start: int, expected: int) -> None:
+        """Append a body that must have ``expected`` bytes; a row is written by the caller alone."""
+        try:
+            await writer.append(body, limit_bytes=start + expected)
+        except BodyTooLarge:
+            await writer.truncate(start)
+            raise SizeInvalid("the body is longer than its Content-Range", {"expected": expected}) from None
+        except BodyBroken:
+            if body.length_bytes is None:
+                await writer.truncate(start)
+            raise
+        if writer.offset_bytes != start + expected:
+            received = writer.offset_bytes - start
+            await writer.truncate(start)
+            raise SizeInvalid(
+                "the body is shorter than its Content-Range", {"expected": expected, "received": received}
+            )
+
+    async def _append_or_rewind(
+        self, writer: UploadWriter, body: Body, start: int, expected: int | None
+    ) -> None:
+        try:
+            if expected is not None:
+                await self._append_exactly(writer, body, start, expected)
+            else:
+                await writer.append(body, limit_bytes=self.blob_limit_bytes)
+        except RegistryError:
+            # A client that lost its PUT sends the whole of it again.
+            if writer.offset_bytes != start:
+                await writer.truncate(start)
+            raise
+
+    async def _verify(self, key: SessionKey, writer: UploadWriter, digests: Sequence[Digest]) -> None:
+        for digest in digests:
+            computed = await writer.digest(digest.algorithm)
+            if computed != digest:
+                await self._drop(key.upload_id)
+                raise DigestMismatch(str(digest), str(computed))
+
+    async def _record_offset(self, key: SessionKey, offset_bytes: int) -> None:
+        if not await self.records.set_upload_offset(key.upload_id, offset_bytes, now=self.now()):
+            raise BlobUploadUnknown(key.upload_id)
+
+    async def _drop(self, upload_id: str) -> None:
+        await self.records.end_upload(upload_id)
+        await self.staging.discard(upload_id)
+
+
+def parse_digests(texts: Sequence[str]) -> list[Digest]:
+    """Return the digests that a request names.
+
+    Raises:
+        DigestInvalid: there is none, or one is malformed or of an unsupported algorithm.
+    """
+    if not texts:
+        raise DigestInvalid("the digest parameter is missing: end the upload with PUT …?digest=sha256:…")
+    return [Digest.parse_supported(text) for text in texts]

@@ -1,0 +1,235 @@
+"""The life of a server process: start, listen, sweep, drain and stop."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.application.service import IServiceCollection, Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+
+from dockreg_tx.assembly import Registry, Surroundings, assemble
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blocking import ThreadBlocking
+from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners
+from dockreg_tx.logs import access_fields, access_line, line_observer
+from dockreg_tx.preparation import prepare_root
+from dockreg_tx.records.sqlite import SqliteRecords
+from dockreg_tx.root import RootLock, RootUnusable
+from dockreg_tx.settings import Settings
+from dockreg_tx.web.site import AccessEntry, RegistrySite
+
+#: Requests in flight get this long to end after SIGTERM.
+DRAIN_SECONDS = 30.0
+SWEEP_INTERVAL_SECONDS = 3600.0
+
+_log = Logger(namespace="dockreg")
+_access_log = Logger(namespace="dockreg.access")
+
+
+class RegistryService(Service):
+    """The registry in one process.
+
+    ``check`` runs before twistd goes into the background, the rest after: nothing that must not cross a fork
+    (database, threads) is opened before ``startService``.
+    """
+
+    def __init__(self, *, settings: Settings, reactor: Any, twistd_options: Mapping[str, Any]) -> None:
+        # Twisted's reactor offers more interfaces than one annotation can say.
+        self._settings = settings
+        self._reactor = reactor
+        self._twistd = twistd_options
+        self._layout = RootLayout(os.path.abspath(settings.storage.root))
+        self._lock = RootLock(self._layout)
+        self._ports: list[IListeningPort] = []
+        self._site: RegistrySite | None = None
+        self._sweep: LoopingCall | None = None
+        self._records: SqliteRecords | None = None
+        self._pools = {
+            name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
+            for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
+        }
+
+    def check(self) -> None:
+        """Refuse what cannot work, and take the root's lock.
+
+        Raises:
+            StartRefused: with one line.
+        """
+        if self._settings.server.workers not in (1, "auto"):
+            raise StartRefused("workers: this version serves with one process: set workers to 1 or auto")
+        check_listeners(self._reactor, self._settings)
+        try:
+            self._lock.acquire()
+        except RootUnusable as error:
+            raise StartRefused(str(error)) from None
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Join the application, and offer it our way of writing log lines unless twistd was told another."""
+        told = any(self._twistd.get(option) for option in ("logger", "syslog", "logfile"))
+        if isinstance(parent, Componentized) and self._twistd.get("nodaemon") and not told:
+            log = self._settings.log
+            parent.setComponent(ILogObserver, line_observer(sys.stdout, form=log.format, level=log.level))
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Open the root, listen, and say so once the reactor runs.
+
+        Raises:
+            SystemExit: with one line, in the foreground.
+            StartRefused: in the background, where twistd hands the line to its parent.
+        """
+        super().startService()
+        try:
+            self._start()
+        except (RootUnusable, StartRefused) as error:
+            self._lock.release()
+            if self._twistd.get("nodaemon", True):
+                raise SystemExit(f"dockreg: {error}") from None
+            raise StartRefused(str(error)) from None
+
+    def _start(self) -> None:
+        self._lock.note_owner()
+        users = prepare_root(self._layout)
+        for pool in self._pools.values():
+            pool.start()
+        self._records = SqliteRecords(
+            path=self._layout.database,
+            journal_dir=self._layout.journal,
+            lock_path=self._layout.write_lock,
+            reactor=self._reactor,
+            read_blocking=self._pools["reading"],
+        )
+        self._records.start()
+        registry = assemble(self._settings, self._layout, self._records, self._surroundings())
+        self._site = self._make_site(registry)
+        self._ports = bind(self._reactor, self._settings, self._site)
+        self._reactor.callWhenRunning(self._running, registry, users)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            clock=self._reactor,
+            now=time.time,  # noqa: TID251 - the composition root passes the clock in
+            new_id=new_id,
+            secret=secrets.token_bytes(32),
+            storage=self._pools["storage"],
+            passwords=self._pools["passwords"],
+            parsing=self._pools["parsing"],
+        )
+
+    def _make_site(self, registry: Registry) -> RegistrySite:
+        server = self._settings.server
+        return RegistrySite(
+            registry.resource,
+            clock=self._reactor,
+            new_request_id=lambda: secrets.token_hex(8),
+            access_log=_write_access if self._settings.log.access != "none" else None,
+            header_timeout_seconds=server.header_timeout_seconds,
+            body_timeout_seconds=server.body_timeout_seconds,
+        )
+
+    def _running(self, registry: Registry, users: int) -> None:
+        # twistd's own handler ends with the signal's number as exit code; a stop that was asked for is no error.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop_on_signal)
+        for line in warnings(self._settings, self._ports):
+            _log.warn("{line}", line=line)
+        _log.info(
+            "dockreg ready on {where} (root {root}, users {users})",
+            where=", ".join(addresses(self._settings, self._ports)),
+            root=self._layout.root,
+            users=users,
+        )
+        self._sweep = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_once(registry)))
+        self._sweep.clock = self._reactor
+        self._sweep.start(SWEEP_INTERVAL_SECONDS, now=True)
+
+    async def _sweep_once(self, registry: Registry) -> None:
+        """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""
+        try:
+            expire_after = float(self._settings.uploads.expire_after_seconds)
+            expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
+            orphans = await registry.uploads.discard_orphans()
+        except Exception:  # noqa: BLE001 - a loop that ends here would never sweep again
+            _log.failure("sweeping upload sessions failed")
+            return
+        if expired or orphans:
+            _log.info(
+                "swept {expired} expired and {orphans} orphaned uploads", expired=expired, orphans=orphans
+            )
+
+    def _stop_on_signal(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop accepting, let requests in flight end (30 s at most), close everything."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
+        await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
+        if self._sweep is not None and self._sweep.running:
+            self._sweep.stop()
+        if self._site is not None:
+            await self._site.drain(DRAIN_SECONDS)
+        if self._records is not None:
+            await self._records.stop()
+        for pool in self._pools.values():
+            pool.stop()
+        self._lock.release()
+
+
+def new_id() -> str:
+    """Return a fresh unguessable id: a UUID4 with dashes."""
+    return str(uuid.uuid4())  # noqa: TID251 - the composition root passes ids in
+
+
+def warnings(settings: Settings, ports: list[IListeningPort]) -> list[str]:
+    """Return what an operator should know of these settings at every start."""
+    lines = []
+    access = settings.access
+    if access.anonymous == "push":
+        lines.append("anonymous callers may push everywhere: use this for tests and closed networks only")
+    elif access.anonymous == "pull" or access.anonymous_grants:
+        lines.append(
+            "anonymous callers may pull, so docker is never asked for a password and cannot log in to push: "
+            "push with podman or skopeo, or set anonymous to none"
+        )
+    if any(is_exposed(port) for port in ports) and not settings.tls.certificate:
+        lines.append(
+            "listening without TLS beyond the loopback: passwords travel in the clear, and docker needs this "
+            "host under insecure-registries"
+        )
+    return lines
+
+
+def is_exposed(port: IListeningPort) -> bool:
+    """Tell whether a plain TCP port can be reached from other machines."""
+    host = getattr(port.getHost(), "host", None)
+    is_loopback = host is None or host == "::1" or host.startswith("127.")
+    return not is_loopback and getattr(port, "_type", "TCP") == "TCP"
+
+
+async def _stop_listening(port: IListeningPort) -> None:
+    await (port.stopListening() or _done())
+
+
+def _done() -> Deferred[None]:
+    done: Deferred[None] = Deferred()
+    done.callback(None)
+    return done
+
+
+def _write_access(entry: AccessEntry) -> None:
+    _access_log.info("{line}", line=access_line(entry), access=access_fields(entry))

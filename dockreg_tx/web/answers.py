@@ -1,0 +1,42 @@
+"""Answers as values: what a handler returns, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dockreg_tx.ports import OpenBlob
+
+Headers = tuple[tuple[str, str], ...]
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose body is known; Content-Length is that of ``body`` unless the headers name it (HEAD)."""
+
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAnswer:
+    """An answer that streams ``length_bytes`` of an open blob from ``start_bytes``; whoever sends it closes it."""
+
+    status: int
+    headers: Headers
+    blob: OpenBlob
+    start_bytes: int
+    length_bytes: int
+
+
+AnyAnswer = Answer | BlobAnswer
+
+
+def json_answer(document: object, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    """Return ``document`` as compact JSON."""
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return Answer(status, (("Content-Type", JSON), *headers), body)

@@ -1,0 +1,74 @@
+"""A call: one authorised request as a handler sees it, without anything of Twisted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+from dockreg_tx.access.grants import Principal, decide
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.ports import Body
+
+#: More parameters than any client sends; above it the query is refused.
+_QUERY_LIMIT_FIELDS = 1000
+
+
+class Query:
+    """The parameters behind the ``?``; unknown ones are ignored by whoever does not ask for them."""
+
+    def __init__(self, text: str) -> None:
+        self._pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_QUERY_LIMIT_FIELDS)
+
+    def first(self, name: str) -> str | None:
+        """Return the first value of a parameter, or None when it is absent."""
+        return next((value for key, value in self._pairs if key == name), None)
+
+    def all(self, name: str) -> list[str]:
+        """Return all values of a parameter in their order."""
+        return [value for key, value in self._pairs if key == name]
+
+
+class RequestHeaders(Protocol):
+    """The headers of a request, looked up by any case."""
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a header, or None; repeated ones are joined by commas (RFC 9110, 5.3)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What a handler needs of a request whose rights have been checked."""
+
+    method: str
+    path: str
+    query: Query
+    headers: RequestHeaders
+    body: Body
+    principal: Principal
+    #: Parts of the path by their names in the route; the repository is parsed already.
+    parts: dict[str, str]
+    #: The repository of the path, None for routes that have none.
+    named: RepositoryName | None = None
+
+    @property
+    def repository(self) -> RepositoryName:
+        """The repository of the path, for routes that have one."""
+        if self.named is None:
+            raise LookupError("this route names no repository")
+        return self.named
+
+    @property
+    def is_head(self) -> bool:
+        """Whether only the headers are wanted."""
+        return self.method == "HEAD"
+
+    @property
+    def owner(self) -> str:
+        """Name of the user, empty for anonymous."""
+        return "" if self.principal.is_anonymous else self.principal.name
+
+    def may(self, action: str, repository: RepositoryName) -> bool:
+        """Tell whether the caller may do an action in any repository."""
+        return decide(self.principal, action, repository).is_allowed

@@ -1,0 +1,49 @@
+"""Signs of life for load balancers and orchestrators; none needs credentials, none tells a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from dockreg_tx.oci.errors import RegistryError, StoreUnavailable
+from dockreg_tx.web.answers import Answer, json_answer
+from dockreg_tx.web.calls import Call
+
+#: Does nothing when a part works, else raises StoreUnavailable.
+Check = Callable[[], Awaitable[None]]
+
+
+class Health:
+    """``/``, ``/healthz`` and ``/readyz``."""
+
+    def __init__(self, *, checks: dict[str, Check]) -> None:
+        self._checks = checks
+
+    async def root(self, call: Call) -> Answer:
+        """Answer 200 with a line for people who open the address in a browser."""
+        text = "dockreg, a container registry. Its API is under /v2/.\n"
+        return Answer(
+            200, (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-cache")), text.encode()
+        )
+
+    async def alive(self, call: Call) -> Answer:
+        """Answer 200 while the process runs its reactor."""
+        return json_answer({"status": "ok"})
+
+    async def ready(self, call: Call) -> Answer:
+        """Answer 200 when every part works.
+
+        Raises:
+            StoreUnavailable: naming the parts that do not.
+        """
+        failed = [name for name, check in self._checks.items() if not await _passes(check)]
+        if failed:
+            raise StoreUnavailable(f"not ready: {', '.join(failed)} cannot be used", {"failed": failed})
+        return json_answer({"status": "ok"})
+
+
+async def _passes(check: Check) -> bool:
+    try:
+        await check()
+    except RegistryError:
+        return False
+    return True

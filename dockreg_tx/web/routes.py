@@ -1,0 +1,264 @@
+"""The one Klein app: every route with its endpoint name, methods and rights.
+
+A request goes: route → guard → handler → answer. Adding an endpoint is adding a line to ``registry_routes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import NOT_DONE_YET
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import BaseConverter
+from zope.interface import implementer
+
+from dockreg_tx.oci.errors import RegistryError, Unauthorized
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.web.answers import Answer, AnyAnswer, Headers
+from dockreg_tx.web.calls import Call, Query
+from dockreg_tx.web.errors import error_answer, status_answer
+from dockreg_tx.web.guard import Credentials, Guard, Need, Rights
+from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.outflow import send, send_blob
+
+Handle = Callable[[Call], Awaitable[AnyAnswer]]
+
+#: On every answer: old dockers need the first; content is the users', so browsers must not guess its type.
+COMMON_HEADERS: Headers = (
+    ("Docker-Distribution-API-Version", "registry/2.0"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of a route: what it needs, and who answers."""
+
+    rights: Rights
+    handle: Handle
+
+
+def _no_headers(call: Call, error: Exception) -> Headers:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path and its operations by method."""
+
+    endpoint: str
+    rule: str
+    operations: Mapping[str, Operation]
+    #: More headers for an error of this route.
+    headers_of_error: Callable[[Call, Exception], Headers] = field(default=_no_headers)
+
+    @property
+    def allow(self) -> str:
+        """The value of an Allow header."""
+        return ", ".join([*self.operations, "OPTIONS"])
+
+
+class RepositoryConverter(BaseConverter):
+    """Takes as much of a path as it can, slashes included, so that the right-most keyword wins.
+
+    What it takes may be no valid name: that is for ``RepositoryName.parse`` to say, with a 400.
+    """
+
+    regex = ".+"
+    part_isolating = False
+
+
+def registry_app(routes: Sequence[Route], *, guard: Guard) -> Klein:
+    """Return the Klein app of these routes."""
+    app = Klein()
+    # A redirect turns a POST into a GET in most clients: answer where we are asked.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.url_map.converters = {**app.url_map.converters, "repository": RepositoryConverter}
+    for route in routes:
+        endpoint = _Endpoint(route=route, guard=guard)
+        methods = [*route.operations, "OPTIONS"]
+        app.route(route.rule, endpoint=route.endpoint, methods=methods)(endpoint.answer)
+    app.handle_errors(HTTPException)(_answer_routing_error)
+    return app
+
+
+class RegistryResource(Resource):
+    """The app as the site's root; what fails before routing is answered here, in the OCI form."""
+
+    isLeaf = True
+
+    def __init__(self, app: Klein) -> None:
+        super().__init__()
+        self._resource = app.resource()
+
+    def render(self, request: RegistryRequest) -> int:
+        """Route the request; always NOT_DONE_YET."""
+        try:
+            self._resource.render(request)
+        except (HTTPException, UnicodeError, ValueError):
+            # Werkzeug refuses some Host headers and paths only while it binds them.
+            answer = status_answer(400, "malformed Host header or path", request_id=request.request_id)
+            send_answer(request, answer)
+        return NOT_DONE_YET
+
+
+class _Endpoint:
+    """One route at work."""
+
+    def __init__(self, *, route: Route, guard: Guard) -> None:
+        self._route = route
+        self._guard = guard
+
+    def answer(self, request: RegistryRequest, **parts: str) -> Deferred[None]:
+        """Answer a request.
+
+        Klein cancels what it gets when the client goes away. The handler must not stop there: it keeps what
+        arrived of an upload, and ends by itself when body or answer break off. So Klein gets a Deferred of
+        its own.
+        """
+        done: Deferred[None] = Deferred(lambda _: None)
+        Deferred.fromCoroutine(self._serve(request, parts)).addBoth(
+            lambda result: None if done.called else done.callback(result)
+        )
+        return done
+
+    async def _serve(self, request: RegistryRequest, parts: dict[str, str]) -> None:
+        method = request.method.decode("latin-1")
+        answer = await self._result(request, method, parts)
+        if isinstance(answer, Answer):
+            send_answer(request, answer)
+            return
+        try:
+            await send_blob(
+                request,
+                answer.status,
+                _encoded((*COMMON_HEADERS, *answer.headers)),
+                answer.blob,
+                answer.start_bytes,
+                answer.length_bytes,
+            )
+        finally:
+            answer.blob.close()
+
+    async def _result(self, request: RegistryRequest, method: str, parts: dict[str, str]) -> AnyAnswer:
+        call: Call | None = None
+        try:
+            if method == "OPTIONS":
+                return Answer(200, (("Allow", self._route.allow),))
+            operation = self._route.operations.get(method)
+            if operation is None:
+                return _method_not_allowed(request, self._route.allow)
+            call = await self._admit(request, method, operation, parts)
+            return await operation.handle(call)
+        except Unauthorized as error:
+            headers = (("WWW-Authenticate", self._guard.challenge),)
+            return error_answer(error, request_id=request.request_id, headers=headers)
+        except RegistryError as error:
+            if error.status >= 500:
+                _log.warn(
+                    "{code}: {text} [{request_id}]",
+                    code=error.code,
+                    text=error.message,
+                    request_id=request.request_id,
+                )
+            headers = () if call is None else self._route.headers_of_error(call, error)
+            return error_answer(error, request_id=request.request_id, headers=headers)
+        except Exception:  # noqa: BLE001 - the last line: no traceback ever reaches a client
+            _log.failure("request {request_id} failed", request_id=request.request_id)
+            message = "internal error: the registry's log has more under this request id"
+            return status_answer(500, message, request_id=request.request_id)
+
+    async def _admit(
+        self, request: RegistryRequest, method: str, operation: Operation, parts: dict[str, str]
+    ) -> Call:
+        """Return the call if its caller may make it; no body byte has been taken yet."""
+        guard = self._guard
+        headers = _RequestHeaders(request)
+        principal = guard.anonymous
+        repository: RepositoryName | None = None
+        if operation.rights is not Need.NOTHING:
+            principal = await guard.identify(
+                Credentials(headers.get("Authorization"), _is_confidential(request))
+            )
+            request.principal_name = principal.name
+            guard.check_admitted(principal)
+            if "name" in parts:
+                repository = RepositoryName.parse(parts["name"])
+            guard.check(principal, operation.rights, repository)
+        path, _, query = request.uri.decode("latin-1").partition("?")
+        return Call(
+            method=method,
+            path=path,
+            query=Query(query),
+            headers=headers,
+            body=request.body,
+            principal=principal,
+            parts=parts,
+            named=repository,
+        )
+
+
+class _RequestHeaders:
+    """Headers of a Twisted request."""
+
+    def __init__(self, request: IRequest) -> None:
+        self._headers = request.requestHeaders
+
+    def get(self, name: str) -> str | None:
+        values = self._headers.getRawHeaders(name.encode("latin-1"))
+        return None if not values else b", ".join(values).decode("latin-1")
+
+
+@implementer(IResource)
+class _AnswerResource(Resource):
+    """Sends an answer; what Klein's error handlers may return to have the whole answer to themselves."""
+
+    isLeaf = True
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def render(self, request: RegistryRequest) -> int:
+        send_answer(request, self._answer)
+        return NOT_DONE_YET
+
+
+def _answer_routing_error(request: RegistryRequest, failure: Failure) -> IResource:
+    error = failure.value
+    if isinstance(error, MethodNotAllowed):
+        return _AnswerResource(_method_not_allowed(request, ", ".join(sorted(error.valid_methods or ()))))
+    status = getattr(error, "code", None) or 500
+    message = "no such endpoint: the API is under /v2/" if status == 404 else None
+    return _AnswerResource(status_answer(status, message, request_id=request.request_id))
+
+
+def _method_not_allowed(request: RegistryRequest, allow: str) -> Answer:
+    message = "this method is not offered here: see the Allow header"
+    return status_answer(405, message, request_id=request.request_id, headers=(("Allow", allow),))
+
+
+def send_answer(request: RegistryRequest, answer: Answer) -> None:
+    """Write a whole answer and end the request."""
+    send(request, answer.status, _encoded((*COMMON_HEADERS, *answer.headers)), answer.body)
+
+
+def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def _is_confidential(request: RegistryRequest) -> bool:
+    """Tell whether nobody between the client and us can read along: TLS, a local socket, or the loopback."""
+    if request.isSecure():
+        return True
+    host = getattr(request.getClientAddress(), "host", None)
+    return host is None or host == "::1" or host.startswith("127.")

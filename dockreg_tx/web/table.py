@@ -1,0 +1,79 @@
+"""The table of all routes: path, methods, the rights each needs, and who answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dockreg_tx.web.guard import Need
+from dockreg_tx.web.health import Health
+from dockreg_tx.web.routes import Handle, Operation, Rights, Route
+from dockreg_tx.web.v2.base import Base
+from dockreg_tx.web.v2.blobs import Blobs
+from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.tags import Tags
+from dockreg_tx.web.v2.uploads import UploadSessions
+
+PULL = ("pull",)
+#: A pusher must see what is there already, but gets no content.
+LOOK = ("pull", "push", "create")
+PUSH = ("push", "create")
+DELETE = ("delete",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """The nouns that answer."""
+
+    health: Health
+    base: Base
+    blobs: Blobs
+    uploads: UploadSessions
+    manifests: Manifests
+    tags: Tags
+    catalog: Catalog
+
+
+def _reading(rights: Rights, handle: Handle, *, head_rights: Rights | None = None) -> dict[str, Operation]:
+    return {"GET": Operation(rights, handle), "HEAD": Operation(head_rights or rights, handle)}
+
+
+def registry_routes(endpoints: Endpoints) -> list[Route]:
+    """Return every route of the registry."""
+    repository = "/v2/<repository:name>"
+    blobs, uploads, manifests = endpoints.blobs, endpoints.uploads, endpoints.manifests
+    health = endpoints.health
+    return [
+        Route("root", "/", _reading(Need.NOTHING, health.root)),
+        Route("healthz", "/healthz", _reading(Need.NOTHING, health.alive)),
+        Route("readyz", "/readyz", _reading(Need.NOTHING, health.ready)),
+        Route("base", "/v2/", _reading(Need.IDENTITY, endpoints.base.get)),
+        Route("catalog", "/v2/_catalog", _reading(Need.IDENTITY, endpoints.catalog.get)),
+        Route("uploads.new", f"{repository}/blobs/uploads/", {"POST": Operation(PUSH, uploads.post)}),
+        Route(
+            "uploads.session",
+            f"{repository}/blobs/uploads/<upload>",
+            {
+                **_reading(LOOK, uploads.get),
+                "PATCH": Operation(PUSH, uploads.patch),
+                "PUT": Operation(PUSH, uploads.put),
+                "DELETE": Operation(PUSH, uploads.delete),
+            },
+            uploads.headers_of_error,
+        ),
+        Route(
+            "blobs",
+            f"{repository}/blobs/<digest>",
+            {**_reading(PULL, blobs.get, head_rights=LOOK), "DELETE": Operation(DELETE, blobs.delete)},
+        ),
+        Route(
+            "manifests",
+            f"{repository}/manifests/<reference>",
+            {
+                **_reading(PULL, manifests.get, head_rights=LOOK),
+                "PUT": Operation(PUSH, manifests.put),
+                "DELETE": Operation(DELETE, manifests.delete),
+            },
+        ),
+        Route("tags", f"{repository}/tags/list", _reading(PULL, endpoints.tags.get)),
+    ]
