@@ -1,0 +1,177 @@
+"""Who is it: user name and password in, a principal out; bcrypt and guessers must not slow others down."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dockreg_tx.access.grants import Grant, GrantInvalid, Principal
+from dockreg_tx.access.passwords import DUMMY_HASH, is_password_hash, verify_password
+from dockreg_tx.oci.errors import TooManyRequests, Unauthorized
+from dockreg_tx.ports import Account, AccountRecords, Blocking
+
+#: How long a password that was right needs no second look; docker sends it with every request.
+CACHE_SECONDS = 300
+CACHE_LIMIT_ENTRIES = 10_000
+#: Two threads work off a full queue of 32 checks of 0.25 s in this time.
+RETRY_AFTER_SECONDS = 5
+
+_log = Logger()
+
+
+class Authenticator:
+    """Turns credentials into principals.
+
+    Accounts are read again whenever the generation of access has moved, so a change is in force for the next
+    request. A password that was verified is remembered under a MAC that covers the stored hash: a changed
+    password forgets itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: AccountRecords,
+        blocking: Blocking,
+        clock: IReactorTime,
+        secret: bytes,
+        anonymous: Principal,
+        queue_limit: int = 32,
+        dummy_hash: str = DUMMY_HASH,
+    ) -> None:
+        self._accounts = accounts
+        self._anonymous = anonymous
+        self._dummy_hash = dummy_hash
+        self._secret = secret
+        self._verified = _VerifiedCredentials(clock)
+        self._checks = _PasswordChecks(blocking, queue_limit)
+        self._generation: int | None = None
+        self._known: dict[str, tuple[Account, Principal]] = {}
+
+    async def authenticate(self, username: str, password: str) -> Principal:
+        """Return whom the credentials belong to; an empty name with an empty password is anonymous.
+
+        Raises:
+            Unauthorized: there is no such user, it is disabled, or the password is wrong. Which of them does
+                not show, in the time either.
+            TooManyRequests: too many passwords wait to be checked.
+        """
+        if not username and not password:
+            return self._anonymous
+        known = await self._known_account(username)
+        stored = self._dummy_hash
+        if known is not None and is_password_hash(known[0].password_hash):
+            stored = known[0].password_hash
+        # Looked up by a MAC under a secret key, so the time of the look-up tells nothing about its parts.
+        key = self._mac(username, password, stored)
+        if known is not None and key in self._verified:
+            return known[1]
+        is_right = await self._checks.run(key, password, stored)
+        # Read again: the account may have changed while bcrypt ran.
+        known = await self._known_account(username)
+        if not is_right or known is None or known[0].password_hash != stored:
+            raise Unauthorized("wrong user name or password")
+        self._verified.add(key)
+        return known[1]
+
+    async def principal(self, name: str) -> Principal | None:
+        """Return a user by name, None when there is none or it is disabled."""
+        known = await self._known_account(name)
+        return None if known is None else known[1]
+
+    async def _known_account(self, name: str) -> tuple[Account, Principal] | None:
+        """Return an enabled account with its principal."""
+        generation = await self._accounts.access_generation()
+        if generation != self._generation:
+            self._generation = generation
+            self._known.clear()
+        known = self._known.get(name)
+        if known is not None or not _is_storable(name):
+            return known
+        account = await self._accounts.account(name)
+        if account is None or account.is_disabled:
+            return None
+        known = account, _principal(account)
+        # Another request may have seen a newer generation meanwhile; then this row may be too old to keep.
+        if generation == self._generation:
+            self._known[name] = known
+        return known
+
+    def _mac(self, *parts: str) -> bytes:
+        mac = hmac.new(self._secret, digestmod=hashlib.sha256)
+        for part in parts:
+            encoded = part.encode("utf-8", "surrogatepass")
+            mac.update(len(encoded).to_bytes(8, "big"))
+            mac.update(encoded)
+        return mac.digest()
+
+
+class _VerifiedCredentials:
+    """MACs of credentials that were right, each for 5 minutes, at most 10,000; the oldest leave first."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._expires_at: OrderedDict[bytes, float] = OrderedDict()
+
+    def __contains__(self, key: bytes) -> bool:
+        expires_at = self._expires_at.get(key)
+        return expires_at is not None and self._clock.seconds() < expires_at
+
+    def add(self, key: bytes) -> None:
+        self._expires_at[key] = self._clock.seconds() + CACHE_SECONDS
+        self._expires_at.move_to_end(key)
+        if len(self._expires_at) > CACHE_LIMIT_ENTRIES:
+            self._expires_at.popitem(last=False)
+
+
+class _PasswordChecks:
+    """Runs of bcrypt: equal ones at one time are one, and only so many wait.
+
+    Each run belongs to nobody: a client that goes away does not end it for the others.
+    """
+
+    def __init__(self, blocking: Blocking, queue_limit: int) -> None:
+        self._blocking = blocking
+        self._queue_limit = queue_limit
+        self._waiting: dict[bytes, list[Deferred[bool]]] = {}
+
+    async def run(self, key: bytes, password: str, stored: str) -> bool:
+        waiter: Deferred[bool] = Deferred()
+        waiters = self._waiting.get(key)
+        if waiters is not None:
+            waiters.append(waiter)
+            return await waiter
+        if len(self._waiting) >= self._queue_limit:
+            raise TooManyRequests("too many logins at once: try again soon", RETRY_AFTER_SECONDS)
+        self._waiting[key] = [waiter]
+        check = Deferred.fromCoroutine(self._blocking.run(verify_password, password, stored))
+        check.addBoth(self._finish, key)
+        return await waiter
+
+    def _finish(self, result: bool | Failure, key: bytes) -> None:
+        for waiter in self._waiting.pop(key):
+            waiter.callback(result)
+
+
+def _principal(account: Account) -> Principal:
+    grants = tuple(grant for spec in account.grants if (grant := _grant(spec)) is not None)
+    return Principal(account.name, is_admin=account.is_admin, grants=grants)
+
+
+def _grant(spec: str) -> Grant | None:
+    """Return a stored grant; one that this version cannot read gives nothing, and as a denial denies all."""
+    try:
+        return Grant.parse(spec)
+    except GrantInvalid as error:
+        _log.warn("stored grant ignored: {error}", error=error)
+        return Grant.parse("!*:**") if spec.startswith("!") else None
+
+
+def _is_storable(name: str) -> bool:
+    """Tell whether a name could be in the records at all: half a surrogate pair cannot even be asked for."""
+    return len(name) <= 255 and not any("\ud800" <= character <= "\udfff" for character in name)
