@@ -62,10 +62,10 @@ class Server:
 class Access:
     """What callers without credentials get, and how credentials are asked for."""
 
-    anonymous: str = _setting(choice("none", "pull", "push"), "none")
+    anonymous: Literal["none", "pull", "push"] = _setting(choice("none", "pull", "push"), "none")
     anonymous_grants: tuple[str, ...] = _setting(grants(), [])
     #: Becomes "bearer" with the token service.
-    challenge: str = _setting(choice("bearer", "basic"), "basic")
+    challenge: Literal["bearer", "basic"] = _setting(choice("bearer", "basic"), "basic")
     require_tls: bool = _setting(switch(), False)
 
 
@@ -73,8 +73,8 @@ class Access:
 class Manifests:
     """What a pushed manifest may refer to, and its length."""
 
-    missing_layers: str = _setting(choice("deny", "allow"), "deny")
-    missing_children: str = _setting(choice("allow", "deny"), "allow")
+    missing_layers: Literal["deny", "allow"] = _setting(choice("deny", "allow"), "deny")
+    missing_children: Literal["allow", "deny"] = _setting(choice("allow", "deny"), "allow")
     limit_bytes: int = _setting(size(least_bytes=1), "4MiB")
 
 
@@ -107,9 +107,11 @@ class Tls:
 class Log:
     """What is written down; an empty ``audit_file`` is ``audit.log`` under the root."""
 
-    format: str = _setting(choice("auto", "text", "json"), "auto")
-    level: str = _setting(choice("debug", "info", "warn", "error", "critical"), "info")
-    access: str = _setting(choice("combined", "none"), "combined")
+    format: Literal["auto", "text", "json"] = _setting(choice("auto", "text", "json"), "auto")
+    level: Literal["debug", "info", "warn", "error", "critical"] = _setting(
+        choice("debug", "info", "warn", "error", "critical"), "info"
+    )
+    access: Literal["combined", "none"] = _setting(choice("combined", "none"), "combined")
     audit_file: str = _setting(text(), "")
     wire: bool = _setting(switch(), False)
 

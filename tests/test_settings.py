@@ -234,7 +234,7 @@ class RefusalTests(SettingsCase):
         """Each item of a list is checked."""
         self.refused("trusted_proxies", '"10.0.0.1/8"', toml='[server]\ntrusted_proxies = ["10.0.0.1/8"]')
         self.refused("server.listen", "at least one", toml="[server]\nlisten = []")
-        self.refused("access.anonymous_grants", "fly:**", toml='[access]\nanonymous_grants = ["fly:**"]')
+        self.refused("access.anonymous_grants", "'fly'", toml='[access]\nanonymous_grants = ["fly:**"]')
 
     def test_grants_are_taken(self) -> None:
         """Good grants for anonymous callers pass."""
@@ -258,9 +258,7 @@ class RefusalTests(SettingsCase):
     def test_line_breaks(self) -> None:
         """A line break within a value cannot make a second line of log or error."""
         self.refused("storage.root", "line break", toml='[storage]\nroot = "a\\nb"')
-        self.refused("unknown key storage.a?b", toml='[storage]\n"a\\nb" = 1')
-        self.refused("log.level", toml='[log]\nlevel = "a\u2028b"')
-        self.refused("unknown key storage.a", toml='[storage]\n"a\\nb\\u2028c" = 1')
+        self.refused("unknown key storage.a?b?c", toml='[storage]\n"a\\nb\\u2028c" = 1')
         self.refused("log.level", toml='[log]\nlevel = "a\\u2028b"')
 
 
