@@ -1,0 +1,52 @@
+# What people type; every target works in a fresh checkout on Debian with Python 3.11 and make.
+#
+#   make run [ARGS='--listen tcp:5055:interface=127.0.0.1 --root /tmp/r']
+#   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
+#   make check                      lint, types and import arrows alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOM := dockreg_tx tests twisted
+
+.PHONY: run test check clean
+.DELETE_ON_ERROR:
+
+# The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
+run: $(VENV)/.installed
+	@exec $(BIN)/twistd -n --pidfile= dockreg $(ARGS)
+
+test: check
+ifeq ($(CLIENTS),install)
+	@tests/clients/install.sh
+endif
+	@$(BIN)/python -m tests.run $(if $(CLIENTS),--clients=$(CLIENTS)) $(TESTS)
+
+check: $(VENV)/.installed-test
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary dockreg_tx tests
+	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
+
+clean:
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results
+	find $(ROOM) -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+# Compat mode puts the checkout itself on the path; the default one hides twisted/plugins from twistd.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dockreg needs Python 3.11 or newer: make $@ PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing. As root:" >&2; echo "apt install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing dockreg into $(VENV)"
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "installing what the tests need"
+	@$(INSTALL) -e '.[test]'
+	@touch $@
