@@ -1,0 +1,336 @@
+"""The server as a process: how it starts, what it refuses, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.server import TWISTD, RegistryProcess, clean_environment, free_port
+from tests.integration.sockets import MIB, Connection, basic, digest_of_blocks
+
+#: The first bytes of a TLS client: a handshake record with a ClientHello.
+TLS_HELLO = bytes.fromhex("1603010200010001fc0303") + bytes(32)
+
+
+class ProcessTestCase(SynchronousTestCase):
+    """Has a directory of its own, and ends what a test starts."""
+
+    def setUp(self) -> None:
+        """Make the directory."""
+        temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
+        self.addCleanup(temporary.cleanup)
+        self.directory = Path(temporary.name)
+
+    def server(self, root: Path | None = None, *options: str, port: int | None = None) -> RegistryProcess:
+        """Return a server that is not started yet and that is killed after the test."""
+        server = RegistryProcess(root or self.directory / "root", port=port, options=options)
+        self.addCleanup(server.kill)
+        return server
+
+
+class LifeTests(ProcessTestCase):
+    def test_ready_line(self) -> None:
+        """The server says where it listens, and where its data are."""
+        server = self.server()
+        server.start()
+        self.assertIn(f"dockreg ready on {server.base_url} (root {server.root}, users ", server.ready_line)
+        with Connection(server.port) as client:
+            self.assertEqual(200, client.request("GET", "/healthz").status)
+            self.assertEqual(200, client.request("GET", "/readyz").status)
+            self.assertEqual(200, client.request("GET", "/").status)
+        server.stop()
+
+    def test_first_start(self) -> None:
+        """An admin's password is made once, readable by the owner only, and never logged."""
+        server = self.server()
+        server.start()
+        password_file = server.root / "admin-password"
+        self.assertEqual(0o600, password_file.stat().st_mode & 0o777)
+        first = server.admin_password
+        self.assertGreaterEqual(len(first), 16)
+        with Connection(server.port, basic("admin", first)) as client:
+            self.assertEqual(200, client.request("GET", "/v2/").status)
+        server.stop()
+        self.assertNotIn(first, "\n".join(server.output))
+        server.start()
+        self.assertEqual(first, server.admin_password)
+        server.stop()
+
+    def test_challenge(self) -> None:
+        """Without credentials, and with wrong ones, the answer is 401 with one challenge."""
+        server = self.server()
+        server.start()
+        for authorization in ("", basic("admin", "wrong"), basic("nobody", "x"), "Basic %%%", "Nonsense"):
+            with Connection(server.port, authorization) as client:
+                answer = client.request("GET", "/v2/")
+            self.assertEqual(401, answer.status, authorization)
+            self.assertTrue(answer.headers["www-authenticate"].startswith(("Basic realm=", "Bearer realm=")))
+            self.assertEqual("registry/2.0", answer.headers["docker-distribution-api-version"])
+            self.assertIn(b"UNAUTHORIZED", answer.body)
+        server.stop()
+
+    def test_request_in_flight(self) -> None:
+        """SIGTERM lets an upload in flight finish, takes no new connection, and exits with 0."""
+        server = self.server()
+        server.start()
+        size = 8 * MIB
+        with Connection(server.port, basic("admin", server.admin_password)) as client:
+            location = client.request("POST", "/v2/flight/blobs/uploads/").headers["location"]
+            path = f"{location}?digest={digest_of_blocks(size)}"
+            client.send_head("PUT", path, {"Content-Length": str(size)})
+            client.send_blocks(MIB)
+            server.terminate()
+            self._wait_until_refused(server.port)
+            # What is left of the same body.
+            rest = _blocks_from(MIB, size)
+            client.socket.sendall(rest)
+            self.assertEqual(201, client.answer().status)
+        self.assertEqual(0, server.wait())
+
+    def _wait_until_refused(self, port: int) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                return
+            time.sleep(0.02)  # nothing tells a client that a listener is closed
+        self.fail("the server still accepts connections 10 s after SIGTERM")
+
+    def test_interrupt(self) -> None:
+        """SIGINT stops the server as well, with 0."""
+        server = self.server()
+        server.start()
+        os.kill(server.pid, 2)
+        self.assertEqual(0, server.wait())
+
+    def test_restart_after_kill(self) -> None:
+        """After a kill -9 the next start needs no help."""
+        server = self.server()
+        server.start()
+        server.kill()
+        server.start()
+        server.stop()
+
+    def test_no_traceback_in_the_log(self) -> None:
+        """A life of ordinary requests and broken connections leaves no traceback in the log."""
+        server = self.server()
+        server.start()
+        with Connection(server.port, basic("admin", server.admin_password)) as client:
+            location = client.request("POST", "/v2/cut/blobs/uploads/").headers["location"]
+            client.send_head("PATCH", location, {"Content-Length": "1000"})
+            client.socket.sendall(b"x" * 10)
+        with Connection(server.port) as client:
+            client.socket.sendall(b"nonsense\r\n\r\n")
+        server.stop()
+        self.assertNotIn("Traceback", "\n".join(server.output))
+        self.assertNotIn("Unhandled", "\n".join(server.output))
+
+
+def _blocks_from(start: int, size: int) -> bytes:
+    from tests.integration.sockets import blocks
+
+    return b"".join(blocks(size))[start:]
+
+
+class StartRefusalTests(ProcessTestCase):
+    def refused(self, *options: str, environment: dict[str, str] | None = None) -> str:
+        """Start a server that must refuse, and return its one line."""
+        done = subprocess.run(
+            [*TWISTD, "-n", "--pidfile=", "dockreg", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            cwd=self.directory,
+            env=clean_environment(environment),
+        )
+        text = done.stdout + done.stderr
+        self.assertNotIn("Traceback", text)
+        self.assertNotEqual(0, done.returncode, text)
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        self.assertEqual(1, len(lines), text)
+        return lines[0]
+
+    def options(self, name: str = "root") -> list[str]:
+        """Return options for a root and a free port."""
+        listen = f"tcp:{free_port()}:interface=127.0.0.1"
+        return ["--root", str(self.directory / name), "--listen", listen]
+
+    def config(self, text: str) -> list[str]:
+        """Return options with a configuration file of this text."""
+        path = self.directory / "dockreg.toml"
+        path.write_text(text)
+        return ["--config", str(path), *self.options()]
+
+    def test_unknown_key(self) -> None:
+        """An unknown key is named, with its file."""
+        line = self.refused(*self.config("[server]\nlissten = []\n"))
+        self.assertIn("lissten", line)
+        self.assertIn("dockreg.toml", line)
+
+    def test_wrong_value(self) -> None:
+        """A wrong value is named with its key and what is allowed."""
+        line = self.refused(*self.config('[access]\nanonymous = "maybe"\n'))
+        self.assertIn("anonymous", line)
+        self.assertIn("pull", line)
+
+    def test_bare_number(self) -> None:
+        """A duration without a unit is refused with a hint."""
+        self.assertIn("expire_after", self.refused(*self.config("[uploads]\nexpire_after = 24\n")))
+
+    def test_broken_toml(self) -> None:
+        """A file that is no TOML is named."""
+        self.assertIn("dockreg.toml", self.refused(*self.config("[server\n")))
+
+    def test_missing_config(self) -> None:
+        """A configuration file that is not there is named."""
+        self.assertIn("none.toml", self.refused("--config", "none.toml", *self.options()))
+
+    def test_unknown_variable(self) -> None:
+        """A misspelt variable is named."""
+        line = self.refused(*self.options(), environment={"DOCKREG_SERVER_LISSTEN": "x"})
+        self.assertIn("DOCKREG_SERVER_LISSTEN", line)
+
+    def test_wrong_option_value(self) -> None:
+        """A wrong value of an option is named."""
+        self.assertIn("anonymous", self.refused(*self.options(), "--anonymous", "perhaps"))
+
+    def test_wrong_endpoint(self) -> None:
+        """A listen address that is none is named."""
+        line = self.refused("--root", str(self.directory / "root"), "--listen", "tcp:many")
+        self.assertIn("tcp:many", line)
+
+    def test_root_is_a_file(self) -> None:
+        """A root that is no directory is named."""
+        (self.directory / "root").write_text("")
+        self.assertIn(str(self.directory / "root"), self.refused(*self.options()))
+
+    def test_newer_format(self) -> None:
+        """A root of a newer version is refused by name."""
+        server = self.server()
+        server.start()
+        server.stop()
+        marker = server.root / "format"
+        text = marker.read_text()
+        changed = text.replace("1", "999", 1)
+        self.assertNotEqual(text, changed)
+        marker.write_text(changed)
+        self.assertIn("999", self.refused(*self.options()))
+
+    def test_second_server(self) -> None:
+        """A second server on the same root names the first one."""
+        server = self.server()
+        server.start()
+        self.assertIn(str(server.pid), self.refused(*self.options()))
+        server.stop()
+
+    def test_port_in_use(self) -> None:
+        """A port that someone else listens on is named."""
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            listen = f"tcp:{port}:interface=127.0.0.1"
+            line = self.refused("--root", str(self.directory / "root"), "--listen", listen)
+        self.assertIn(str(port), line)
+
+    def test_unreadable_root(self) -> None:
+        """A root that the server's user may not open is named."""
+        root = self.directory / "closed" / "root"
+        root.parent.mkdir(mode=0o700)
+        self.directory.chmod(0o755)
+        listen = f"tcp:{free_port()}:interface=127.0.0.1"
+        become_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable]
+        done = subprocess.run(
+            [*become_nobody, *TWISTD, "-n", "--pidfile=", "dockreg", "--root", root, "--listen", listen],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+            cwd="/",
+            env=clean_environment(),
+        )
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        self.assertNotEqual(0, done.returncode)
+        self.assertEqual(1, len(lines), done.stderr)
+        self.assertIn(str(root), lines[0])
+
+    if os.geteuid() != 0:
+        test_unreadable_root.skip = "only root can become another user"  # type: ignore[attr-defined] # trial's
+
+
+class WireTests(ProcessTestCase):
+    def setUp(self) -> None:
+        """Start a server."""
+        super().setUp()
+        self.registry = self.server()
+        self.registry.start()
+        self.addCleanup(self.registry.stop)
+        self.who = basic("admin", self.registry.admin_password)
+
+    def test_tls_hello(self) -> None:
+        """A TLS client on the plain port is told at once that this is HTTP."""
+        with Connection(self.registry.port) as client:
+            began = time.monotonic()
+            client.socket.sendall(TLS_HELLO)
+            received = b""
+            while part := client.socket.recv(4096):
+                received += part
+            self.assertTrue(received.startswith(b"HTTP/1.0 400 "), received[:100])
+            self.assertLess(time.monotonic() - began, 0.5)
+
+    def test_long_headers(self) -> None:
+        """Headers of almost 64 KiB are taken, in one line or in many."""
+        with Connection(self.registry.port, self.who) as client:
+            one = client.request("GET", "/v2/", headers={"X-Long": "x" * 60_000})
+            self.assertEqual(200, one.status)
+            many = client.request("GET", "/v2/", headers={f"X-{n}": "y" * 590 for n in range(100)})
+            self.assertEqual(200, many.status)
+
+    def test_too_long_headers(self) -> None:
+        """Longer headers are answered with 431, a longer request line with 414."""
+        with Connection(self.registry.port, self.who) as client:
+            client.send_head("GET", "/v2/", {"X-Long": "x" * 70_000})
+            self.assertEqual(431, client.answer().status)
+        with Connection(self.registry.port, self.who) as client:
+            client.send_head("GET", "/v2/?" + "q" * 70_000)
+            self.assertEqual(414, client.answer().status)
+
+    def test_both_spellings_of_the_base(self) -> None:
+        """The base answers without its slash, and with a query."""
+        with Connection(self.registry.port, self.who) as client:
+            for path in ("/v2", "/v2?x=1", "/v2/", "/v2/?x=1"):
+                self.assertEqual(200, client.request("GET", path).status, path)
+
+    def test_keep_alive_and_pipelining(self) -> None:
+        """Requests sent in one go are answered in order on one connection."""
+        head = f"GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: {self.who}\r\n\r\n"
+        with Connection(self.registry.port) as client:
+            client.socket.sendall(
+                ((head % "/v2/") + (head % "/v2/none/tags/list") + (head % "/healthz")).encode()
+            )
+            self.assertEqual([200, 404, 200], [client.answer().status for _ in range(3)])
+
+    def test_parallel_clients(self) -> None:
+        """Sixty-four connections at once are all answered."""
+        found: list[int] = []
+
+        def ask() -> None:
+            with Connection(self.registry.port, self.who) as client:
+                found.append(client.request("GET", "/v2/").status)
+
+        threads = [threading.Thread(target=ask) for _ in range(64)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([200] * 64, found)
