@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Self
 
 from dockreg_tx.oci.names import NAME_LIMIT_CHARACTERS, RepositoryName
 from dockreg_tx.oci.scopes import Action
-
-AnonymousMode = Literal["none", "pull", "push"]
 
 _EVERY_ACTION = "*"
 _ACTIONS = (Action.PULL.value, Action.CREATE.value, Action.PUSH.value, Action.DELETE.value)
@@ -27,6 +25,8 @@ _DENIED_BY = {
     Action.PUSH.value: frozenset({Action.PUSH, Action.CREATE}),
     Action.CREATE.value: frozenset({Action.PUSH, Action.CREATE}),
 }
+#: What each setting of ``anonymous`` grants.
+_ANONYMOUS_SPECS = {"none": (), "pull": ("pull:**",), "push": ("pull,push:**",)}
 _COMPONENT = re.compile(r"[a-z0-9._*-]+")
 
 
@@ -137,14 +137,15 @@ def allows_any(principal: Principal, actions: Iterable[str], repository: Reposit
     return any(decide(principal, action, repository).is_allowed for action in actions)
 
 
-def anonymous_principal(mode: AnonymousMode, grants: Iterable[Grant]) -> Principal:
+def anonymous_principal(mode: str, grants: Iterable[Grant]) -> Principal:
     """Return what a client without credentials is.
 
     Args:
-        mode: ``pull`` and ``push`` add that on every repository; ``push`` includes pulling, never deleting.
+        mode: ``none``, ``pull`` or ``push``; the latter two add that on every repository. ``push`` includes
+            pulling, never deleting.
         grants: further grants.
     """
-    specs = {"none": (), "pull": ("pull:**",), "push": ("pull,push:**",)}[mode]
+    specs = _ANONYMOUS_SPECS[mode]
     return Principal("", is_anonymous=True, grants=(*(Grant.parse(spec) for spec in specs), *grants))
 
 

@@ -51,7 +51,7 @@ def next_link(path: str, page_limit: int, last: str, extra: Iterable[tuple[str, 
     """Return the Link header to the page after ``last``.
 
     Args:
-        path: of the listing, not percent-encoded; the link is relative to the host.
+        path: of the listing, not percent-encoded, or its absolute URL.
         page_limit: the ``n`` of the next page.
         last: the last entry of this page.
         extra: other query pairs to keep, such as the ``artifactType`` of a filter.
@@ -59,4 +59,4 @@ def next_link(path: str, page_limit: int, last: str, extra: Iterable[tuple[str, 
     query = urlencode(
         [("n", str(page_limit)), ("last", last), *extra], quote_via=quote, safe="", errors="replace"
     )
-    return f'<{quote(path, safe="/:", errors="replace")}?{query}>; rel="next"'
+    return f'<{quote(path, safe="/:[]", errors="replace")}?{query}>; rel="next"'
