@@ -1,0 +1,235 @@
+"""The HTTP service: connections with limits, the access log, and an orderly end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from dockreg_tx.ports import NewId, Now
+from dockreg_tx.web.channel import Limits, RegistryChannel
+from dockreg_tx.web.framing import Refusal
+from dockreg_tx.web.intake import RegistryRequest
+
+#: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
+CLIENT_CLOSED_REQUEST = 499
+#: How long ``drain`` waits for handlers to keep what arrived, after it has cut the last connections.
+SETTLE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEntry:
+    """One request, answered or not; texts are as the client sent them, empty when it did not."""
+
+    peer: str
+    user: str
+    method: str
+    uri: str
+    status: int
+    sent_bytes: int
+    received_bytes: int
+    duration_seconds: float
+    request_id: str
+    referer: str
+    user_agent: str
+    http_version: str
+    started_at: float
+
+
+class RegistrySite(server.Site):
+    """Serves HTTP/1.0 and 1.1 over TCP, TLS and UNIX sockets.
+
+    Args:
+        resource: what answers; handlers get ``RegistryRequest`` objects.
+        clock: for all deadlines.
+        new_request_id: for ``request.request_id``.
+        access_log: called once for each request; None for no log.
+        now: wall-clock time for the log and the Date header; None to take the clock's.
+        header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
+            ``channel.Limits``.
+    """
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        clock: IReactorTime,
+        new_request_id: NewId,
+        access_log: Callable[[AccessEntry], None] | None = None,
+        now: Now | None = None,
+        header_timeout_seconds: float = 10,
+        body_timeout_seconds: float = 60,
+        idle_timeout_seconds: float = 120,
+        stall_timeout_seconds: float = 60,
+    ) -> None:
+        super().__init__(
+            resource, requestFactory=RegistryRequest, reactor=clock, parsePOSTFormSubmission=False
+        )
+        self.limits = Limits(
+            header_timeout_seconds=header_timeout_seconds,
+            body_timeout_seconds=body_timeout_seconds,
+            idle_timeout_seconds=idle_timeout_seconds,
+            stall_timeout_seconds=stall_timeout_seconds,
+        )
+        self.new_request_id = new_request_id
+        self.now = now or clock.seconds
+        self.is_draining = False
+        self._access_log = access_log
+        self._channels: set[RegistryChannel] = set()
+        self._requests: set[RegistryRequest] = set()
+        self._running_handlers = 0
+        self._date = (-1, b"")
+        self._quiet: Deferred[None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being handled."""
+        return len(self._requests)
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections there are."""
+        return len(self._channels)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """End all connections: the idle ones at once, the others when their requests are answered.
+
+        What is not done after ``timeout_seconds`` is cut; handlers still get a moment to keep what arrived.
+        """
+        self.is_draining = True
+        for channel in [channel for channel in self._channels if channel.is_idle]:
+            channel.loseConnection()
+        await self._wait_until_quiet(timeout_seconds)
+        for channel in list(self._channels):
+            channel.abort()
+        await self._wait_until_quiet(SETTLE_SECONDS)
+
+    async def _wait_until_quiet(self, timeout_seconds: float) -> None:
+        if self._is_quiet:
+            return
+        self._quiet = quiet = Deferred[None]()
+        timer = self.reactor.callLater(timeout_seconds, quiet.callback, None)
+        await quiet
+        self._quiet = None
+        if timer.active():
+            timer.cancel()
+
+    @property
+    def _is_quiet(self) -> bool:
+        return not (self._channels or self._requests or self._running_handlers)
+
+    def _look_for_quiet(self) -> None:
+        if self._quiet is not None and not self._quiet.called and self._is_quiet:
+            self._quiet.callback(None)
+
+    # --- for twisted
+
+    def startFactory(self) -> None:
+        """Open no log: entries go to ``access_log``."""
+
+    def stopFactory(self) -> None:
+        """Close nothing."""
+
+    def buildProtocol(self, addr: IAddress | None) -> RegistryChannel:  # type: ignore[override]  # no h2
+        """Make a channel; not the stock one, which could change to HTTP/2."""
+        return RegistryChannel(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer HTTP/1.1 only: HTTP/2 is several times slower here, and a front proxy can speak it."""
+        return [b"http/1.1"]
+
+    # --- for channels and requests
+
+    def channel_opened(self, channel: RegistryChannel) -> None:
+        """Note a connection."""
+        self._channels.add(channel)
+
+    def channel_closed(self, channel: RegistryChannel) -> None:
+        """Forget a connection."""
+        self._channels.discard(channel)
+        self._look_for_quiet()
+
+    def request_began(self, request: RegistryRequest) -> None:
+        """Count a request in."""
+        self._requests.add(request)
+
+    def request_ended(self, request: RegistryRequest) -> None:
+        """Count a request off: it is answered, or its client has gone."""
+        self._requests.discard(request)
+        self._look_for_quiet()
+
+    def handler_began(self) -> None:
+        """Count in a handler that runs to its end whatever happens to its connection."""
+        self._running_handlers += 1
+
+    def handler_ended(self) -> None:
+        """Count it off."""
+        self._running_handlers -= 1
+        self._look_for_quiet()
+
+    def date_header(self) -> bytes:
+        """Return the value of a Date header for this second."""
+        second = int(self.now())
+        if second != self._date[0]:
+            self._date = (second, http.datetimeToString(second))
+        return self._date[1]
+
+    def log(self, request: http.Request) -> None:
+        """Report a request that was answered, or whose client has gone."""
+        if self._access_log is None or not isinstance(request, RegistryRequest):
+            return
+        is_cut = request.is_over and not request.startedWriting
+        self._access_log(
+            AccessEntry(
+                peer=_host_of(request.getClientAddress()),
+                user=request.user_name,
+                method=_text(request.method),
+                uri=_text(request.uri),
+                status=CLIENT_CLOSED_REQUEST if is_cut else request.code,
+                sent_bytes=request.sentLength,
+                received_bytes=request.body.received_bytes,
+                duration_seconds=self.reactor.seconds() - request.began_at,
+                request_id=request.request_id,
+                referer=_text(request.getHeader(b"referer")),
+                user_agent=_text(request.getHeader(b"user-agent")),
+                http_version=_text(request.clientproto),
+                started_at=request.started_at,
+            )
+        )
+
+    def refused(self, channel: RegistryChannel, refusal: Refusal) -> None:
+        """Report something that did not become a request."""
+        if self._access_log is None:
+            return
+        now = self.now()
+        method, uri, version = channel.refused_start_line
+        self._access_log(
+            AccessEntry(
+                peer=_host_of(channel.getPeer()),
+                user="",
+                method=_text(method),
+                uri=_text(uri),
+                status=refusal.status,
+                sent_bytes=len(refusal.body()),
+                received_bytes=0,
+                duration_seconds=0.0,
+                request_id="",
+                referer="",
+                user_agent="",
+                http_version=_text(version),
+                started_at=now,
+            )
+        )
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("latin-1")
+
+
+def _host_of(address: object) -> str:
+    host = getattr(address, "host", None)
+    return host if isinstance(host, str) else "unix"
