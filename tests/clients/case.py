@@ -1,0 +1,95 @@
+"""The ground of the client tests: a registry on port 8080 of a namespace, its users, and programs."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.clients.namespace import Namespace
+from tests.integration.images import Image, Index, write_oci_layout
+from tests.integration.server import RegistryProcess
+
+REGISTRY = "host.docker.internal:8080"
+USER, PASSWORD = "user", "pass"
+READER = ("downloader", "download-pass")
+WRITER = ("uploader", "upload-pass")
+
+
+class ClientTestCase(SynchronousTestCase):
+    """One server and one namespace for all tests of the class."""
+
+    namespace: ClassVar[Namespace]
+    server: ClassVar[RegistryProcess]
+    directory: ClassVar[Path]
+    _temporary: ClassVar[tempfile.TemporaryDirectory[str]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Make the namespace and start the server in it."""
+        cls._temporary = tempfile.TemporaryDirectory(prefix="dockreg-clients-", ignore_cleanup_errors=True)
+        cls.directory = Path(cls._temporary.name)
+        cls.namespace = Namespace(cls.directory)
+        cls.server = RegistryProcess(cls.directory / "root", port=8080, prefix=cls.namespace.prefix)
+        cls.server.start()
+        cls.server.add_user(USER, PASSWORD, "Docker.Download", "Docker.Upload", "Docker.Delete")
+        cls.server.add_user(*READER, "Docker.Download")
+        cls.server.add_user(*WRITER, "Docker.Upload")
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """End both; the server must end well."""
+        try:
+            cls.server.stop()
+        finally:
+            cls.server.kill()
+            cls.namespace.close()
+            cls._temporary.cleanup()
+
+    def setUp(self) -> None:
+        """Give each test a home of its own."""
+        self.home = self.directory / self.id().rsplit(".", 1)[-1]
+        for name in ("", "run", "tmp"):
+            (self.home / name).mkdir()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the programs keep what they keep."""
+        return {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),
+            "XDG_RUNTIME_DIR": str(self.home / "run"),
+            "REGISTRY_AUTH_FILE": str(self.home / "auth.json"),
+            "DOCKER_CONFIG": str(self.home / "docker"),
+        }
+
+    def run_program(self, *command: str, text: str = "") -> str:
+        """Run a program that must succeed, and return its output."""
+        done = self.namespace.run(command, self.environment, text)
+        self.assertEqual(0, done.returncode, f"{' '.join(command)}\n{done.stdout}")
+        return done.stdout
+
+    def refused(self, *command: str, text: str = "") -> str:
+        """Run a program that must fail, and return its output."""
+        done = self.namespace.run(command, self.environment, text)
+        self.assertNotEqual(0, done.returncode, f"{' '.join(command)}\n{done.stdout}")
+        return done.stdout
+
+    def layout(self, content: Image | Index, tag: str = "v1") -> str:
+        """Write an OCI layout and return its name for skopeo, podman and buildah."""
+        directory = self.home / f"layout-{len(list(self.home.iterdir()))}"
+        write_oci_layout(directory, content, tag)
+        return f"oci:{directory}:{tag}"
+
+    def curl(self, *options: str) -> str:
+        """Return what curl prints."""
+        return self.run_program("curl", "-sS", *options)
+
+    def get(self, path: str) -> Any:
+        """Return a JSON document of the registry."""
+        accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*"
+        url = f"http://{REGISTRY}{path}"
+        return json.loads(self.curl("-f", "-u", f"{USER}:{PASSWORD}", "-H", f"Accept: {accept}", url))
