@@ -1,0 +1,129 @@
+"""The journal: an append-only copy on disk of what the blobs alone cannot tell, for ``rebuild-index``.
+
+The database is the only truth; a line whose transaction was never acknowledged is harmless. Each line is the
+CRC-32 of its JSON in eight hexadecimal digits, a space, and the JSON object with its ``event``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from dockreg_tx.records.connections import sync_directory
+
+Entry = Mapping[str, object]
+
+#: A file that has grown past this is followed by a new one.
+ROTATE_BYTES = 64 * 1024 * 1024
+_SUFFIX = ".jsonl"
+
+
+class Journal:
+    """Appends lines; whoever calls holds the write lock that all processes share."""
+
+    def __init__(self, directory: str, *, rotate_bytes: int = ROTATE_BYTES) -> None:
+        self._directory = directory
+        self._rotate_bytes = rotate_bytes
+        self._number = 0
+        self._descriptor = -1
+
+    def open(self) -> None:
+        """Make the directory if needed; files are opened by the first append.
+
+        Raises:
+            OSError: the directory cannot be made.
+        """
+        if not os.path.isdir(self._directory):
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            sync_directory(os.path.dirname(os.path.abspath(self._directory)))
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write one line for each entry and bring them to disk with one fdatasync.
+
+        Raises:
+            OSError: the disk refused; none of the lines count.
+        """
+        if not entries:
+            return
+        self._follow()
+        size_bytes = os.fstat(self._descriptor).st_size
+        lines = b"".join(map(format_line, entries))
+        if size_bytes and os.pread(self._descriptor, 1, size_bytes - 1) != b"\n":
+            # A crash tore the last line: leave it, and start afresh.
+            lines = b"\n" + lines
+        try:
+            _write_all(self._descriptor, lines)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            # Only neatness: lines of a transaction that was rolled back do no harm.
+            _truncate_quietly(self._descriptor, size_bytes)
+            raise
+
+    def close(self) -> None:
+        """Give up the descriptor; may be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _follow(self) -> None:
+        """Have the newest file open: another process may have begun one, or ours may be full."""
+        if self._descriptor < 0:
+            self._open_number(max(numbers(self._directory), default=1))
+        while os.path.exists(self._path(self._number + 1)):
+            self._open_number(self._number + 1)
+        if os.fstat(self._descriptor).st_size >= self._rotate_bytes:
+            self._open_number(self._number + 1)
+
+    def _open_number(self, number: int) -> None:
+        path = self._path(number)
+        is_new = not os.path.exists(path)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        self.close()
+        self._descriptor = descriptor
+        self._number = number
+        if is_new:
+            sync_directory(self._directory)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._directory, f"{number:08d}{_SUFFIX}")
+
+
+def numbers(directory: str) -> list[int]:
+    """Return the numbers of the journal's files, in order; other files are ignored."""
+    stems = [name.removesuffix(_SUFFIX) for name in os.listdir(directory) if name.endswith(_SUFFIX)]
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) >= 8)
+
+
+def format_line(entry: Entry) -> bytes:
+    """Return the line for one entry, with its newline."""
+    body = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:
+    """Return the entries of ``lines`` in order; lines that a crash or the disk broke are left out."""
+    for line in lines:
+        checksum, _, body = line.rstrip(b"\n").partition(b" ")
+        if checksum != b"%08x" % zlib.crc32(body):
+            continue
+        try:
+            entry = json.loads(body)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    remaining = memoryview(content)
+    while remaining:
+        remaining = remaining[os.write(descriptor, remaining) :]
+
+
+def _truncate_quietly(descriptor: int, size_bytes: int) -> None:
+    with suppress(OSError):
+        os.ftruncate(descriptor, size_bytes)

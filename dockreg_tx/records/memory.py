@@ -1,0 +1,279 @@
+"""Records in memory: the verified fake, held to the same contract as SQLite; for tests and trials only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from dockreg_tx.oci.digests import Digest, Reference
+from dockreg_tx.oci.errors import ManifestBlobUnknown
+from dockreg_tx.oci.names import RepositoryName, Tag
+from dockreg_tx.ports import (
+    Account,
+    BlobRecord,
+    ContentReference,
+    EnsureContent,
+    ManifestRecord,
+    NewManifest,
+    ReferenceKind,
+    UploadRecord,
+)
+from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_invalid, tag_denied
+
+
+@dataclass(slots=True)
+class _Repository:
+    blobs: set[Digest] = field(default_factory=set)
+    manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
+    tags: dict[str, Digest] = field(default_factory=dict)
+
+
+class _MemoryContent:
+    """Repositories with their blobs, manifests and tags, and the upload sessions."""
+
+    def __init__(self) -> None:
+        self._repositories: dict[str, _Repository] = {}
+        self._sizes_bytes: dict[Digest, int] = {}
+        self._uploads: dict[str, UploadRecord] = {}
+
+    async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
+        """Return the blob if it is linked to this repository."""
+        if digest not in self._known(repository).blobs:
+            return None
+        return BlobRecord(digest, self._sizes_bytes[digest])
+
+    async def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
+        """Return the manifest that a tag or digest means in this repository."""
+        known = self._known(repository)
+        digest = reference if isinstance(reference, Digest) else known.tags.get(reference.text)
+        return None if digest is None else known.manifests.get(digest)
+
+    async def repository_exists(self, repository: RepositoryName) -> bool:
+        """Tell whether anything was ever stored under the name."""
+        return repository.text in self._repositories
+
+    async def tags(self, repository: RepositoryName, after: str, limit: int | None) -> list[str]:
+        """Return up to ``limit`` tags, sorted by their bytes."""
+        return _page(self._known(repository).tags, after, limit)
+
+    async def repositories(self, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories, sorted by their bytes."""
+        return _page(self._repositories, after, limit)
+
+    async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""
+        holders = (name for name, known in self._repositories.items() if digest in known.blobs)
+        return _page(holders, after, limit)
+
+    async def commit_blob(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size_bytes: int,
+        ensure: EnsureContent,
+        *,
+        upload_id: str | None,
+        now: float,
+    ) -> None:
+        """Record a published blob, link it to the repository and end its upload session."""
+        ensure()
+        self._sizes_bytes[digest] = size_bytes
+        self._made(repository).blobs.add(digest)
+        if upload_id is not None:
+            self._uploads.pop(upload_id, None)
+
+    async def mount_blob(
+        self,
+        source: RepositoryName,
+        target: RepositoryName,
+        digest: Digest,
+        *,
+        now: float,
+    ) -> bool:
+        """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
+        if digest not in self._known(source).blobs:
+            return False
+        self._made(target).blobs.add(digest)
+        return True
+
+    async def put_manifest(
+        self,
+        manifest: NewManifest,
+        tags: Sequence[Tag],
+        ensure: EnsureContent,
+        *,
+        may_overwrite: bool,
+        now: float,
+    ) -> None:
+        """Record a manifest with its references and point ``tags`` at it."""
+        known = self._known(manifest.repository)
+        self._check_references(known, manifest.references)
+        ensure()
+        for tag in tags:
+            if not may_overwrite and known.tags.get(tag.text, manifest.digest) != manifest.digest:
+                raise tag_denied(tag)
+        known = self._made(manifest.repository)
+        size_bytes = len(manifest.content)
+        content = manifest.content if size_bytes <= CONTENT_LIMIT_BYTES else None
+        record = ManifestRecord(manifest.digest, manifest.media_type, size_bytes, content)
+        known.manifests[manifest.digest] = record
+        self._sizes_bytes[manifest.digest] = size_bytes
+        known.tags |= {tag.text: manifest.digest for tag in tags}
+
+    async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
+        """Remove one tag, keeping its manifest; False when there was none."""
+        return self._known(repository).tags.pop(tag.text, None) is not None
+
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, *, by: str, now: float
+    ) -> bool:
+        """Remove a manifest and every tag that points at it; False when there was none."""
+        known = self._known(repository)
+        known.tags = {tag: target for tag, target in known.tags.items() if target != digest}
+        return known.manifests.pop(digest, None) is not None
+
+    async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
+        """Take a blob away from one repository; False when it was not linked."""
+        known = self._known(repository)
+        was_linked = digest in known.blobs
+        known.blobs.discard(digest)
+        return was_linked
+
+    async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
+        """Remove a repository with everything in it; False when unknown."""
+        if self._repositories.pop(repository.text, None) is None:
+            return False
+        kept = {key: upload for key, upload in self._uploads.items() if upload.repository != repository}
+        self._uploads = kept
+        return True
+
+    async def begin_upload(self, upload: UploadRecord) -> None:
+        """Record a new session."""
+        self._uploads[upload.id] = upload
+
+    async def upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session."""
+        return self._uploads.get(upload_id)
+
+    async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
+        """Record how many bytes are on disk; False when the session is gone."""
+        upload = self._uploads.get(upload_id)
+        if upload is None:
+            return False
+        self._uploads[upload_id] = replace(upload, offset_bytes=offset_bytes, touched_at=now)
+        return True
+
+    async def end_upload(self, upload_id: str) -> bool:
+        """Remove the session; False when it was gone."""
+        return self._uploads.pop(upload_id, None) is not None
+
+    async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
+        """Return sessions that nobody touched since, the oldest first."""
+        expired = [upload for upload in self._uploads.values() if upload.touched_at < touched_before]
+        return sorted(expired, key=lambda upload: (upload.touched_at, upload.id))[:limit]
+
+    def _known(self, repository: RepositoryName) -> _Repository:
+        return self._repositories.get(repository.text) or _Repository()
+
+    def _made(self, repository: RepositoryName) -> _Repository:
+        return self._repositories.setdefault(repository.text, _Repository())
+
+    def _check_references(self, known: _Repository, references: Sequence[ContentReference]) -> None:
+        missing: dict[str, None] = {}
+        wrong_size = []
+        for reference in references:
+            is_child = reference.kind is ReferenceKind.CHILD and reference.digest in known.manifests
+            if reference.digest in known.blobs:
+                if (
+                    reference.kind in BLOB_KINDS
+                    and self._sizes_bytes[reference.digest] != reference.size_bytes
+                ):
+                    wrong_size.append(reference)
+            elif reference.required and not is_child:
+                missing[str(reference.digest)] = None
+        if missing:
+            raise ManifestBlobUnknown(list(missing))
+        if wrong_size:
+            raise size_invalid(wrong_size[0])
+
+
+class _MemoryAccounts:
+    """Users and grants."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._generation = 1
+
+    async def account(self, name: str) -> Account | None:
+        """Return one user with the grants, sorted; None when unknown."""
+        return self._accounts.get(name)
+
+    async def accounts(self) -> list[Account]:
+        """Return all users, sorted by name."""
+        return [self._accounts[name] for name in sorted(self._accounts)]
+
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes."""
+        return self._generation
+
+    async def add_account(self, account: Account) -> bool:
+        """Add a user; False when the name is taken."""
+        if account.name in self._accounts:
+            return False
+        self._put(replace(account, grants=tuple(sorted(set(account.grants)))))
+        return True
+
+    async def set_password_hash(self, name: str, password_hash: str, *, now: float) -> bool:
+        """Replace the hash; False when there is no such user."""
+        account = self._accounts.get(name)
+        return account is not None and self._put(replace(account, password_hash=password_hash))
+
+    async def set_disabled(self, name: str, is_disabled: bool, *, now: float) -> bool:
+        """Switch a user off or on; False when there is no such user."""
+        account = self._accounts.get(name)
+        return account is not None and self._put(replace(account, is_disabled=is_disabled))
+
+    async def remove_account(self, name: str, *, now: float) -> bool:
+        """Remove a user and the grants; False when there is no such user."""
+        if self._accounts.pop(name, None) is None:
+            return False
+        self._generation += 1
+        return True
+
+    async def add_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Give a grant; False when there is no such user."""
+        account = self._accounts.get(name)
+        if account is None:
+            return False
+        if spec in account.grants:
+            return True
+        return self._put(replace(account, grants=tuple(sorted({*account.grants, spec}))))
+
+    async def remove_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Take a grant; False when the user does not have it."""
+        account = self._accounts.get(name)
+        if account is None or spec not in account.grants:
+            return False
+        return self._put(replace(account, grants=tuple(item for item in account.grants if item != spec)))
+
+    def _put(self, account: Account) -> bool:
+        self._accounts[account.name] = account
+        self._generation += 1
+        return True
+
+
+class MemoryRecords(_MemoryContent, _MemoryAccounts):
+    """Everything that is known, until the process ends."""
+
+    def __init__(self) -> None:
+        _MemoryContent.__init__(self)
+        _MemoryAccounts.__init__(self)
+
+    async def check(self) -> None:
+        """Do nothing: memory can always be read and written."""
+
+
+def _page(texts: Iterable[str], after: str, limit: int | None) -> list[str]:
+    # Names and tags are ASCII, so the order of characters is that of bytes.
+    return list(islice((text for text in sorted(texts) if text > after), limit))

@@ -1,0 +1,219 @@
+"""The record ports over SQLite, whatever thread the work is done in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from dockreg_tx.oci.digests import Digest, Reference
+from dockreg_tx.oci.names import RepositoryName, Tag
+from dockreg_tx.ports import (
+    Account,
+    BlobRecord,
+    EnsureContent,
+    ManifestRecord,
+    NewManifest,
+    UploadRecord,
+)
+from dockreg_tx.records import pushes, removals, sessions, users
+from dockreg_tx.records.reader import SqliteReader
+from dockreg_tx.records.transactions import Operation
+
+T = TypeVar("T")
+
+#: Longer pages are read away from the reactor.
+PAGE_LIMIT = 1000
+_NO_REPOSITORY = RepositoryName("")
+
+
+class SqliteOperations(ABC):
+    """Says for each method of the ports which operation or query it is, and whether that may take long."""
+
+    @abstractmethod
+    async def _write(self, operation: Operation[T]) -> T:
+        """Run an operation and return its result when it is on disk."""
+
+    @abstractmethod
+    async def _read(self, query: Callable[[SqliteReader], T]) -> T:
+        """Run a query that is an indexed look-up or a short page."""
+
+    @abstractmethod
+    async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
+        """Run a query that may take long."""
+
+    # --- PullRecords
+
+    async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
+        """Return the blob if it is linked to this repository."""
+        return await self._read(lambda reader: reader.blob(repository, digest))
+
+    async def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
+        """Return the manifest that a tag or digest means in this repository."""
+        return await self._read(lambda reader: reader.manifest(repository, reference))
+
+    async def repository_exists(self, repository: RepositoryName) -> bool:
+        """Tell whether anything was ever stored under the name."""
+        return await self._read(lambda reader: reader.repository_exists(repository))
+
+    # --- BrowseRecords
+
+    async def tags(self, repository: RepositoryName, after: str, limit: int | None) -> list[str]:
+        """Return up to ``limit`` tags, sorted by their bytes."""
+        run = self._scan if limit is None or limit > PAGE_LIMIT else self._read
+        return await run(lambda reader: reader.tags(repository, after, limit))
+
+    async def repositories(self, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories, sorted by their bytes."""
+        run = self._scan if limit > PAGE_LIMIT else self._read
+        return await run(lambda reader: reader.repositories(after, limit))
+
+    async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
+        """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""
+        # All links of a popular base layer are sorted, however short the page.
+        return await self._scan(lambda reader: reader.repositories_with_blob(digest, after, limit))
+
+    # --- PushRecords
+
+    async def commit_blob(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        size_bytes: int,
+        ensure: EnsureContent,
+        *,
+        upload_id: str | None,
+        now: float,
+    ) -> None:
+        """Record a published blob, link it to the repository and end its upload session."""
+        await self._write(
+            lambda transaction: pushes.commit_blob(
+                transaction, repository, digest, size_bytes, ensure, upload_id=upload_id, now=now
+            )
+        )
+
+    async def mount_blob(
+        self, source: RepositoryName, target: RepositoryName, digest: Digest, *, now: float
+    ) -> bool:
+        """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
+        return await self._write(
+            lambda transaction: pushes.mount_blob(transaction, source, target, digest, now=now)
+        )
+
+    async def put_manifest(
+        self,
+        manifest: NewManifest,
+        tags: Sequence[Tag],
+        ensure: EnsureContent,
+        *,
+        may_overwrite: bool,
+        now: float,
+    ) -> None:
+        """Record a manifest with its references and point ``tags`` at it."""
+        await self._write(
+            lambda transaction: pushes.put_manifest(
+                transaction, manifest, tags, ensure, may_overwrite=may_overwrite, now=now
+            )
+        )
+
+    # --- RemoveRecords
+
+    async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
+        """Remove one tag, keeping its manifest; False when there was none."""
+        return await self._write(
+            lambda transaction: removals.delete_tag(transaction, repository, tag, by=by, now=now)
+        )
+
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, *, by: str, now: float
+    ) -> bool:
+        """Remove a manifest and every tag that points at it; False when there was none."""
+        return await self._write(
+            lambda transaction: removals.delete_manifest(transaction, repository, digest, by=by, now=now)
+        )
+
+    async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
+        """Take a blob away from one repository; False when it was not linked."""
+        return await self._write(
+            lambda transaction: removals.unlink_blob(transaction, repository, digest, by=by, now=now)
+        )
+
+    async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
+        """Remove a repository with everything in it; False when unknown."""
+        return await self._write(
+            lambda transaction: removals.remove_repository(transaction, repository, by=by, now=now)
+        )
+
+    # --- UploadRecords
+
+    async def begin_upload(self, upload: UploadRecord) -> None:
+        """Record a new session."""
+        await self._write(lambda transaction: sessions.begin_upload(transaction, upload))
+
+    async def upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session, read afresh."""
+        return await self._read(lambda reader: reader.upload(upload_id))
+
+    async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
+        """Record how many bytes are on disk; False when the session is gone."""
+        return await self._write(
+            lambda transaction: sessions.set_upload_offset(transaction, upload_id, offset_bytes, now=now)
+        )
+
+    async def end_upload(self, upload_id: str) -> bool:
+        """Remove the session; False when it was gone."""
+        return await self._write(lambda transaction: sessions.end_upload(transaction, upload_id))
+
+    async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
+        """Return sessions that nobody touched since, the oldest first."""
+        return await self._scan(lambda reader: reader.expired_uploads(touched_before, limit))
+
+    # --- AccountRecords
+
+    async def account(self, name: str) -> Account | None:
+        """Return one user with the grants, sorted; None when unknown."""
+        return await self._read(lambda reader: reader.account(name))
+
+    async def accounts(self) -> list[Account]:
+        """Return all users, sorted by name."""
+        return await self._scan(lambda reader: reader.accounts())
+
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes, by any process."""
+        return await self._read(lambda reader: reader.access_generation())
+
+    async def add_account(self, account: Account) -> bool:
+        """Add a user; False when the name is taken."""
+        return await self._write(lambda transaction: users.add_account(transaction, account))
+
+    async def set_password_hash(self, name: str, password_hash: str, *, now: float) -> bool:
+        """Replace the hash; False when there is no such user."""
+        return await self._write(
+            lambda transaction: users.set_password_hash(transaction, name, password_hash, now=now)
+        )
+
+    async def set_disabled(self, name: str, is_disabled: bool, *, now: float) -> bool:
+        """Switch a user off or on; False when there is no such user."""
+        return await self._write(
+            lambda transaction: users.set_disabled(transaction, name, is_disabled, now=now)
+        )
+
+    async def remove_account(self, name: str, *, now: float) -> bool:
+        """Remove a user and the grants; False when there is no such user."""
+        return await self._write(lambda transaction: users.remove_account(transaction, name, now=now))
+
+    async def add_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Give a grant; False when there is no such user."""
+        return await self._write(lambda transaction: users.add_grant(transaction, name, spec, now=now))
+
+    async def remove_grant(self, name: str, spec: str, *, now: float) -> bool:
+        """Take a grant; False when the user does not have it."""
+        return await self._write(lambda transaction: users.remove_grant(transaction, name, spec, now=now))
+
+    # --- Records
+
+    async def check(self) -> None:
+        """Do nothing when the database can be read and written."""
+        # BEGIN IMMEDIATE takes the write lock and fails on a read-only file; an empty commit costs no fsync.
+        await self._write(lambda transaction: transaction.repository_id(_NO_REPOSITORY))
+        await self._read(lambda reader: reader.access_generation())

@@ -1,0 +1,147 @@
+"""Look-ups over one read-only connection, each a single statement and so a short snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Lock
+from typing import Any, TypeVar
+
+from sqlite_utils import Database
+
+from dockreg_tx.oci.digests import Digest, Reference
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.ports import Account, BlobRecord, ManifestRecord, UploadRecord
+from dockreg_tx.records import statements
+from dockreg_tx.records.connections import PATIENCE_MS, open_reader
+
+T = TypeVar("T")
+
+
+class SqliteReader:
+    """Everything that can be asked; used by one thread at a time. Raises ``sqlite3.Error``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._data_version = -1
+        self._generation = -1
+
+    def close(self) -> None:
+        """Close the connection; the caller holds the write lock."""
+        self._database.close()
+
+    def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
+        """Return the blob if it is linked to the repository and its bytes are good."""
+        row = self._row(statements.BLOB, repository=repository.text, digest=str(digest))
+        return None if row is None else BlobRecord(digest, row[0])
+
+    def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
+        """Return the manifest that a tag or digest means."""
+        if isinstance(reference, Digest):
+            row = self._row(statements.MANIFEST_BY_DIGEST, repository=repository.text, digest=str(reference))
+        else:
+            row = self._row(statements.MANIFEST_BY_TAG, repository=repository.text, tag=reference.text)
+        if row is None:
+            return None
+        digest, media_type, size_bytes, content = row
+        return ManifestRecord(Digest(*digest.split(":", 1)), media_type, size_bytes, content)
+
+    def repository_exists(self, repository: RepositoryName) -> bool:
+        """Tell whether the repository is known."""
+        return self._row(statements.REPOSITORY_ID, repository=repository.text) is not None
+
+    def tags(self, repository: RepositoryName, after: str, limit: int | None) -> list[str]:
+        """Return a page of tags in byte order, all of them when ``limit`` is None."""
+        # -1: SQLite's "no limit".
+        limit = -1 if limit is None else limit
+        return self._texts(statements.TAGS, repository=repository.text, after=after, limit=limit)
+
+    def repositories(self, after: str, limit: int) -> list[str]:
+        """Return a page of repository names in byte order."""
+        return self._texts(statements.REPOSITORIES, after=after, limit=limit)
+
+    def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
+        """Return a page of names of repositories that the blob is linked to."""
+        return self._texts(statements.REPOSITORIES_WITH_BLOB, digest=str(digest), after=after, limit=limit)
+
+    def upload(self, upload_id: str) -> UploadRecord | None:
+        """Return an upload session."""
+        row = self._row(statements.UPLOAD, id=upload_id)
+        return None if row is None else _upload(row)
+
+    def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
+        """Return sessions that nobody touched since, the oldest first."""
+        parameters = {"touched_before": touched_before, "limit": limit}
+        return [_upload(row) for row in self._database.execute(statements.EXPIRED_UPLOADS, parameters)]
+
+    def account(self, name: str) -> Account | None:
+        """Return one user with the grants."""
+        found = _accounts(self._database.execute(statements.ACCOUNT, {"name": name}))
+        return found[0] if found else None
+
+    def accounts(self) -> list[Account]:
+        """Return all users with their grants, sorted by name."""
+        return _accounts(self._database.execute(statements.ACCOUNTS))
+
+    def access_generation(self) -> int:
+        """Return the generation; its row is read again only when someone committed since."""
+        data_version = self._database.execute(statements.DATA_VERSION).fetchone()[0]
+        if data_version != self._data_version:
+            # In this order: a commit in between makes us read once too often, never once too little.
+            self._generation = self._database.execute(statements.ACCESS_GENERATION).fetchone()[0]
+            self._data_version = data_version
+        return self._generation
+
+    def _row(self, statement: str, **parameters: object) -> tuple[Any, ...] | None:
+        # The cursor dies here, and with it the read transaction.
+        row: tuple[Any, ...] | None = self._database.execute(statement, parameters).fetchone()
+        return row
+
+    def _texts(self, statement: str, **parameters: object) -> list[str]:
+        return [row[0] for row in self._database.execute(statement, parameters)]
+
+
+class ReaderPool:
+    """Readers for threads: each is lent to one thread at a time, and waits for locks."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._idle: list[SqliteReader] = []
+        self._lock = Lock()
+
+    def read(self, query: Callable[[SqliteReader], T]) -> T:
+        """Return the answer of a query. Blocks."""
+        with self._lock:
+            reader = self._idle.pop() if self._idle else None
+        if reader is None:
+            reader = SqliteReader(open_reader(self._path, PATIENCE_MS))
+        try:
+            return query(reader)
+        finally:
+            with self._lock:
+                self._idle.append(reader)
+
+    def close(self) -> None:
+        """Close all idle readers; the caller holds the write lock."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for reader in idle:
+            reader.close()
+
+
+def _upload(row: tuple[Any, ...]) -> UploadRecord:
+    upload_id, repository, owner, offset_bytes, started_at, touched_at, algorithm = row
+    name = RepositoryName(repository)
+    return UploadRecord(upload_id, name, owner, offset_bytes, started_at, touched_at, algorithm)
+
+
+def _accounts(rows: Iterable[tuple[Any, ...]]) -> list[Account]:
+    """Return the users of rows that are sorted by name and then grant, one for each grant or without any."""
+    grants: dict[tuple[Any, ...], list[str]] = {}
+    for *user, spec in rows:
+        specs = grants.setdefault(tuple(user), [])
+        if spec is not None:
+            specs.append(spec)
+    return [
+        Account(name, password_hash, bool(is_admin), bool(is_disabled), tuple(specs), created_at)
+        for (name, password_hash, is_admin, is_disabled, created_at), specs in grants.items()
+    ]

@@ -1,0 +1,31 @@
+"""Operations on upload sessions. None is in the journal: an open upload does not outlive the database."""
+
+from __future__ import annotations
+
+from dockreg_tx.ports import UploadRecord
+from dockreg_tx.records import statements
+from dockreg_tx.records.transactions import Transaction
+
+
+def begin_upload(transaction: Transaction, upload: UploadRecord) -> None:
+    """Record a new session."""
+    transaction.execute(
+        statements.ADD_UPLOAD,
+        id=upload.id,
+        repository=upload.repository.text,
+        owner=upload.owner,
+        offset_bytes=upload.offset_bytes,
+        started_at=upload.started_at,
+        touched_at=upload.touched_at,
+        algorithm=upload.algorithm,
+    )
+
+
+def set_upload_offset(transaction: Transaction, upload_id: str, offset_bytes: int, *, now: float) -> bool:
+    """Record how many bytes are on disk; False when the session is gone."""
+    return transaction.changed(statements.SET_UPLOAD_OFFSET, id=upload_id, offset_bytes=offset_bytes, now=now)
+
+
+def end_upload(transaction: Transaction, upload_id: str) -> bool:
+    """Remove the session; False when it was gone."""
+    return transaction.changed(statements.REMOVE_UPLOAD, id=upload_id)

@@ -1,0 +1,149 @@
+"""Records in SQLite: for the server, with a writer thread; and inline, for the ``dockreg`` command."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorFromThreads
+
+from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.ports import Blocking
+from dockreg_tx.records.connections import PATIENCE_MS, is_busy, open_reader, store_error, store_errors
+from dockreg_tx.records.operations import SqliteOperations
+from dockreg_tx.records.reader import ReaderPool, SqliteReader
+from dockreg_tx.records.transactions import Operation
+from dockreg_tx.records.writer import SqliteWriter
+from dockreg_tx.records.writer_thread import WriterThread
+
+T = TypeVar("T")
+
+
+class SqliteRecords(SqliteOperations):
+    """The records of a serving process.
+
+    Args:
+        path: the database file, on a local disk.
+        journal_dir: folder of the journal, made if it is missing.
+        lock_path: file whose ``flock`` serialises the writers of all processes.
+        reactor: where look-ups run and writes are answered.
+        read_blocking: threads for scans, and for look-ups that met a lock.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        journal_dir: str,
+        lock_path: str,
+        reactor: IReactorFromThreads,
+        read_blocking: Blocking,
+    ) -> None:
+        self._path = path
+        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._thread = WriterThread(writer=self._writer, reactor=reactor)
+        self._read_blocking = read_blocking
+        self._pool = ReaderPool(path)
+        self._reader: SqliteReader | None = None
+
+    def start(self) -> None:
+        """Open the database, made or migrated as needed, and start the thread. Blocks; after the last fork.
+
+        Raises:
+            NewerDatabaseError: a newer release wrote it.
+            StorageFull, StoreUnavailable: it cannot be opened.
+        """
+        self._writer.open()
+        try:
+            # The reactor never waits for a lock.
+            self._reader = _open(self._path, busy_timeout_ms=0)
+        except StoreUnavailable:
+            self._writer.close()
+            raise
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish queued writes and close everything; whatever comes later is refused."""
+        if self._reader is None:
+            return
+        reader, self._reader = self._reader, None
+
+        def close_readers() -> None:
+            reader.close()
+            self._pool.close()
+
+        await self._thread.stop(close_readers)
+
+    async def _write(self, operation: Operation[T]) -> T:
+        return await self._thread.execute(operation)
+
+    async def _read(self, query: Callable[[SqliteReader], T]) -> T:
+        try:
+            return query(self._opened())
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise store_error(error) from error
+        return await self._scan(query)
+
+    async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
+        self._opened()
+        with store_errors():
+            return await self._read_blocking.run(self._pool.read, query)
+
+    def _opened(self) -> SqliteReader:
+        return _opened(self._reader)
+
+
+class InlineSqliteRecords(SqliteOperations):
+    """The same records for a short-lived process: its coroutines never suspend, all work is done in place."""
+
+    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+        self._path = path
+        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._reader: SqliteReader | None = None
+
+    def start(self) -> None:
+        """Open the database, made or migrated as needed.
+
+        Raises:
+            NewerDatabaseError: a newer release wrote it.
+            StorageFull, StoreUnavailable: it cannot be opened.
+        """
+        self._writer.open()
+        try:
+            self._reader = _open(self._path, busy_timeout_ms=PATIENCE_MS)
+        except StoreUnavailable:
+            self._writer.close()
+            raise
+
+    def close(self) -> None:
+        """Close everything; whatever comes later is refused. May be called twice."""
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._writer.close(reader.close)
+
+    async def stop(self) -> None:
+        """Close, for those who treat it like ``SqliteRecords``."""
+        self.close()
+
+    async def _write(self, operation: Operation[T]) -> T:
+        return self._writer.execute(operation)
+
+    async def _read(self, query: Callable[[SqliteReader], T]) -> T:
+        with store_errors():
+            return query(_opened(self._reader))
+
+    async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
+        return await self._read(query)
+
+
+def _open(path: str, *, busy_timeout_ms: int) -> SqliteReader:
+    with store_errors():
+        return SqliteReader(open_reader(path, busy_timeout_ms))
+
+
+def _opened(reader: SqliteReader | None) -> SqliteReader:
+    if reader is None:
+        raise StoreUnavailable("the registry's database is closed: the registry is stopping")
+    return reader

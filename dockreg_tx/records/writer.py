@@ -1,0 +1,221 @@
+"""The one way to write: operations, together in one transaction, under the lock that all processes share.
+
+SQLite before 3.51.3 can corrupt the file when two processes commit and checkpoint at once. So every write
+transaction, every checkpoint and every close happens under one ``flock``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from sqlite_utils import Database
+from twisted.logger import Logger
+
+from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.records.connections import PATIENCE_MS, open_writer, store_error, store_errors
+from dockreg_tx.records.journal import Journal
+from dockreg_tx.records.migrations import migrate
+from dockreg_tx.records.transactions import Operation, Transaction
+
+T = TypeVar("T")
+
+#: Copy the WAL into the database when it has grown by this much, or after so many transactions.
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+CHECKPOINT_COMMITS = 250
+#: A WAL file longer than this is cut, at a moment when no reader needs it.
+TRUNCATE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation: its result, or the error that undid it."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+class SqliteWriter:
+    """The process's writing connection; used by one thread at a time. It blocks."""
+
+    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+        self._path = path
+        self._lock_path = lock_path
+        self._lock_descriptor = -1
+        self._journal = Journal(journal_dir)
+        self._database: Database | None = None
+        self._commits_since_checkpoint = 0
+        self._wal_bytes_at_checkpoint = 0
+
+    def open(self) -> None:
+        """Open the database, made or migrated as needed. Call it after the last fork.
+
+        Raises:
+            NewerDatabaseError: a newer release wrote it.
+            StorageFull, StoreUnavailable: it cannot be opened.
+        """
+        with store_errors():
+            self._lock_descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                with self._locked():
+                    self._open_locked()
+            except BaseException:
+                self._release()
+                raise
+
+    def _open_locked(self) -> None:
+        database = open_writer(self._path)
+        try:
+            migrate(database)
+            self._journal.open()
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Run one operation in a transaction of its own and return its result when it is on disk.
+
+        Raises:
+            RegistryError: as the operation; or StorageFull, StoreUnavailable. Nothing was written.
+        """
+        (outcome,) = self.commit([operation])
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("T", outcome.result)
+
+    def commit(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
+        """Run all operations in one transaction, each in a savepoint; return when it is on disk.
+
+        An operation that raises undoes itself alone. When the disk or SQLite fails, all are undone.
+
+        Returns:
+            One outcome for each operation, in order.
+        """
+        try:
+            with self._locked():
+                outcomes = self._commit_locked(operations)
+                self._checkpoint_if_due()
+        except Exception as error:  # noqa: BLE001 - whatever it is, every operation must get its answer
+            Logger().error("the database refused a transaction: {error}", error=error)
+            return [Outcome(error=_port_error(error))] * len(operations)
+        return outcomes
+
+    def _commit_locked(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
+        database = self._opened()
+        transaction = Transaction(database)
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = [_run(transaction, operation) for operation in operations]
+            # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
+            self._journal.append(transaction.entries)
+            database.execute("COMMIT")
+        except BaseException:
+            # After some errors (disk full) SQLite has rolled back by itself.
+            if database.conn.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def close(self, close_readers: Callable[[], None] = lambda: None) -> None:
+        """Close everything under the lock, since the last connection to close checkpoints.
+
+        Args:
+            close_readers: closes this process's other connections.
+
+        Raises:
+            StoreUnavailable: the last checkpoint failed; nothing acknowledged is harmed.
+        """
+        if self._lock_descriptor < 0:
+            return
+        try:
+            with store_errors(), self._locked():
+                close_readers()
+                if self._database is not None:
+                    self._database.close()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._database = None
+        self._journal.close()
+        if self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = -1
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._lock_descriptor < 0:
+            raise StoreUnavailable("the registry's database is closed: the registry is stopping")
+        fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_UN)
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            raise StoreUnavailable("the registry's database is closed: the registry is stopping")
+        return self._database
+
+    def _checkpoint_if_due(self) -> None:
+        self._commits_since_checkpoint += 1
+        grown_bytes = self._wal_bytes() - self._wal_bytes_at_checkpoint
+        if grown_bytes < CHECKPOINT_BYTES and self._commits_since_checkpoint < CHECKPOINT_COMMITS:
+            return
+        try:
+            self.checkpoint_locked()
+        except sqlite3.Error as error:
+            # The transaction before it is on disk all the same; the next one tries again.
+            Logger().error("a checkpoint failed: {error}", error=error)
+
+    def checkpoint_locked(self) -> None:
+        """Copy what no reader holds back from the WAL into the database; the caller holds the lock."""
+        database = self._opened()
+        database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        if self._wal_bytes() > TRUNCATE_BYTES:
+            _truncate(database)
+        self._commits_since_checkpoint = 0
+        self._wal_bytes_at_checkpoint = self._wal_bytes()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(f"{self._path}-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
+    """Run one operation in a savepoint."""
+    kept = len(transaction.entries)
+    transaction.execute("SAVEPOINT operation")
+    try:
+        result = operation(transaction)
+    except Exception as error:
+        if not transaction.database.conn.in_transaction:
+            # SQLite gave up the whole transaction.
+            raise
+        del transaction.entries[kept:]
+        transaction.execute("ROLLBACK TO operation")
+        transaction.execute("RELEASE operation")
+        return Outcome(error=_port_error(error))
+    transaction.execute("RELEASE operation")
+    return Outcome(result)
+
+
+def _port_error(error: Exception) -> Exception:
+    return store_error(error) if isinstance(error, (sqlite3.Error, OSError)) else error
+
+
+def _truncate(database: Database) -> None:
+    """Cut the WAL file, unless a reader needs it: one that waited would hold up every writer."""
+    database.execute("PRAGMA busy_timeout = 0")
+    try:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        database.execute(f"PRAGMA busy_timeout = {PATIENCE_MS:d}")
