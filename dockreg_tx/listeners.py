@@ -59,7 +59,7 @@ def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
     """Return where clients reach these ports, as URLs where that can be said."""
     found = []
     for text, port in zip(settings.server.listen, ports, strict=True):
-        address = port.getHost()
+        address: Any = port.getHost()
         host = getattr(address, "host", None)
         if host is None:
             found.append(text)
@@ -104,7 +104,7 @@ def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None
             raise StartRefused(f"cannot listen on {text}: {_reason(error)}") from None
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException | None) -> str:
     cause = error.socketError if isinstance(error, CannotListenError) else error
     if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
         return "the address is in use: stop the other program or choose another port"

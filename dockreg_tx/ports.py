@@ -174,8 +174,10 @@ class UploadStaging(Protocol):
     """Bytes of upload sessions, on the filesystem of the blobs."""
 
     async def open(self, upload_id: str) -> UploadWriter:
-        """Become the writer of an upload, made empty if it has no bytes yet. Then align it with its record:
-        ``truncate`` to the recorded offset, or take the shorter file's size as the truth.
+        """Become the writer of an upload, made empty if it has no bytes yet.
+
+        The caller then aligns it with its record: ``truncate`` to the recorded offset, or take the shorter
+        file's size as the truth.
 
         Raises:
             UploadBusy: someone else is its writer now.
@@ -218,8 +220,10 @@ class ReferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContentReference:
-    """One descriptor of a manifest. ``required``: a push fails unless the repository holds the content
-    (config and layer as a linked blob; child as a manifest or a linked blob).
+    """One descriptor of a manifest.
+
+    ``required``: a push fails unless the repository holds the content (config and layer as a linked blob;
+    child as a manifest or a linked blob).
     """
 
     kind: ReferenceKind

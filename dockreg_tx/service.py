@@ -23,9 +23,9 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners
 from dockreg_tx.logs import access_fields, access_line, line_observer
-from dockreg_tx.preparation import prepare_root
+from dockreg_tx.preparation import prepare_database
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import RootLock, RootUnusable
+from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
 from dockreg_tx.settings import Settings
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
@@ -70,6 +70,8 @@ class RegistryService(Service):
             raise StartRefused("workers: this version serves with one process: set workers to 1 or auto")
         check_listeners(self._reactor, self._settings)
         try:
+            initialise_root(self._layout, new_id=new_id)
+            check_root(self._layout)
             self._lock.acquire()
         except RootUnusable as error:
             raise StartRefused(str(error)) from None
@@ -100,7 +102,7 @@ class RegistryService(Service):
 
     def _start(self) -> None:
         self._lock.note_owner()
-        users = prepare_root(self._layout)
+        users = prepare_database(self._layout, now=wall_clock)
         for pool in self._pools.values():
             pool.start()
         self._records = SqliteRecords(
@@ -119,7 +121,7 @@ class RegistryService(Service):
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             clock=self._reactor,
-            now=time.time,  # noqa: TID251 - the composition root passes the clock in
+            now=wall_clock,
             new_id=new_id,
             secret=secrets.token_bytes(32),
             storage=self._pools["storage"],
@@ -139,7 +141,7 @@ class RegistryService(Service):
         )
 
     def _running(self, registry: Registry, users: int) -> None:
-        # twistd's own handler ends with the signal's number as exit code; a stop that was asked for is no error.
+        # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_on_signal)
         for line in warnings(self._settings, self._ports):
@@ -188,6 +190,10 @@ class RegistryService(Service):
         for pool in self._pools.values():
             pool.stop()
         self._lock.release()
+
+
+#: Seconds since the epoch; the composition root passes it in.
+wall_clock = time.time  # noqa: TID251
 
 
 def new_id() -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from twisted.application.service import IService
 from twisted.python import usage
 
-from dockreg_tx.service import RegistryService, StartRefused
+from dockreg_tx.listeners import StartRefused
+from dockreg_tx.service import RegistryService
 from dockreg_tx.settings import SettingsError, load_settings
 
 
@@ -38,7 +39,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Where to listen, as a Twisted endpoint string; may be repeated. [default: tcp:5000:interface=127.0.0.1]"""
+        """Where to listen: a Twisted endpoint string, repeatable. [tcp:5000:interface=127.0.0.1]."""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
@@ -62,7 +63,7 @@ def makeService(options: Options, environ: Mapping[str, str] | None = None) -> I
     Raises:
         SystemExit: with one line, when settings, root or listeners cannot work.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 - twistd installs it first
+    from twisted.internet import reactor  # noqa: PLC0415, TID251 - twistd installs it first
 
     given = {name: options[name] for name in ("root", "listen", "anonymous", "workers")}
     twistd: Mapping[str, Any] = options.parent or {}

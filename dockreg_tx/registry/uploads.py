@@ -111,7 +111,7 @@ class Uploads:
         """
         async with self._writing(key) as writer:
             start = writer.offset_bytes
-            expected = check_chunk(start, content_range, body.length_bytes)
+            expected = _checked_at_end(start, content_range, body)
             self._check_limit(start, body)
             if expected is not None:
                 await self._append_exactly(writer, body, start, expected)
@@ -134,7 +134,7 @@ class Uploads:
         expected_digests = parse_digests(digests)
         async with self._writing(key) as writer:
             start = writer.offset_bytes
-            expected = check_chunk(start, content_range, body.length_bytes)
+            expected = _checked_at_end(start, content_range, body)
             self._check_limit(start, body)
             await self._append_or_rewind(writer, body, start, expected)
             await self._verify(key, writer, expected_digests)
@@ -246,15 +246,17 @@ class Uploads:
             raise
 
     async def _append_exactly(self, writer: UploadWriter, body: Body, start: int, expected: int) -> None:
-        """Append a body that must have ``expected`` bytes; a row is written by the caller alone."""
+        """Append a chunked body that must have ``expected`` bytes, or nothing of it.
+
+        The row must not move before the end is seen, so there are no checkpoints.
+        """
         try:
             await writer.append(body, limit_bytes=start + expected)
         except BodyTooLarge:
             await writer.truncate(start)
             raise SizeInvalid("the body is longer than its Content-Range", {"expected": expected}) from None
         except BodyBroken:
-            if body.length_bytes is None:
-                await writer.truncate(start)
+            await writer.truncate(start)
             raise
         if writer.offset_bytes != start + expected:
             received = writer.offset_bytes - start
@@ -291,6 +293,15 @@ class Uploads:
     async def _drop(self, upload_id: str) -> None:
         await self.records.end_upload(upload_id)
         await self.staging.discard(upload_id)
+
+
+def _checked_at_end(start: int, content_range: str | None, body: Body) -> int | None:
+    """Return how long the body must turn out to be, None where nothing is left to check once it has begun.
+
+    A body with a Content-Length has just that length or breaks off.
+    """
+    expected = check_chunk(start, content_range, body.length_bytes)
+    return expected if body.length_bytes is None else None
 
 
 def parse_digests(texts: Sequence[str]) -> list[Digest]:

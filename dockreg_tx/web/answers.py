@@ -24,7 +24,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class BlobAnswer:
-    """An answer that streams ``length_bytes`` of an open blob from ``start_bytes``; whoever sends it closes it."""
+    """An answer that streams ``length_bytes`` of an open blob from ``start_bytes``; its sender closes it."""
 
     status: int
     headers: Headers

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -25,7 +24,7 @@ from dockreg_tx.web.answers import Answer, AnyAnswer, Headers
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Credentials, Guard, Need, Rights
-from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.outflow import send, send_blob
 
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
@@ -46,7 +45,7 @@ class Operation:
     handle: Handle
 
 
-def _no_headers(call: Call, error: Exception) -> Headers:
+def _no_headers(_call: Call, _error: Exception) -> Headers:
     return ()
 
 
@@ -86,7 +85,7 @@ def registry_app(routes: Sequence[Route], *, guard: Guard) -> Klein:
     for route in routes:
         endpoint = _Endpoint(route=route, guard=guard)
         methods = [*route.operations, "OPTIONS"]
-        app.route(route.rule, endpoint=route.endpoint, methods=methods)(endpoint.answer)
+        app.route(route.rule, endpoint=route.endpoint, methods=methods)(shielded(endpoint.answer))
     app.handle_errors(HTTPException)(_answer_routing_error)
     return app
 
@@ -118,20 +117,8 @@ class _Endpoint:
         self._route = route
         self._guard = guard
 
-    def answer(self, request: RegistryRequest, **parts: str) -> Deferred[None]:
-        """Answer a request.
-
-        Klein cancels what it gets when the client goes away. The handler must not stop there: it keeps what
-        arrived of an upload, and ends by itself when body or answer break off. So Klein gets a Deferred of
-        its own.
-        """
-        done: Deferred[None] = Deferred(lambda _: None)
-        Deferred.fromCoroutine(self._serve(request, parts)).addBoth(
-            lambda result: None if done.called else done.callback(result)
-        )
-        return done
-
-    async def _serve(self, request: RegistryRequest, parts: dict[str, str]) -> None:
+    async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
+        """Answer a request; runs to its end although the client may have gone."""
         method = request.method.decode("latin-1")
         answer = await self._result(request, method, parts)
         if isinstance(answer, Answer):
@@ -160,8 +147,8 @@ class _Endpoint:
             call = await self._admit(request, method, operation, parts)
             return await operation.handle(call)
         except Unauthorized as error:
-            headers = (("WWW-Authenticate", self._guard.challenge),)
-            return error_answer(error, request_id=request.request_id, headers=headers)
+            challenge = (("WWW-Authenticate", self._guard.challenge),)
+            return error_answer(error, request_id=request.request_id, headers=challenge)
         except RegistryError as error:
             if error.status >= 500:
                 _log.warn(
@@ -170,8 +157,8 @@ class _Endpoint:
                     text=error.message,
                     request_id=request.request_id,
                 )
-            headers = () if call is None else self._route.headers_of_error(call, error)
-            return error_answer(error, request_id=request.request_id, headers=headers)
+            more = () if call is None else self._route.headers_of_error(call, error)
+            return error_answer(error, request_id=request.request_id, headers=more)
         except Exception:  # noqa: BLE001 - the last line: no traceback ever reaches a client
             _log.failure("request {request_id} failed", request_id=request.request_id)
             message = "internal error: the registry's log has more under this request id"
@@ -189,7 +176,7 @@ class _Endpoint:
             principal = await guard.identify(
                 Credentials(headers.get("Authorization"), _is_confidential(request))
             )
-            request.principal_name = principal.name
+            request.user_name = principal.name
             guard.check_admitted(principal)
             if "name" in parts:
                 repository = RepositoryName.parse(parts["name"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dockreg_tx.web.guard import Need
+from dockreg_tx.web.guard import Need, Rights
 from dockreg_tx.web.health import Health
-from dockreg_tx.web.routes import Handle, Operation, Rights, Route
+from dockreg_tx.web.routes import Handle, Operation, Route
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog

@@ -1,4 +1,4 @@
-"""``/v2/<name>/blobs/uploads/`` and the sessions below it (spec: end-4, end-5, end-6, end-11, end-13, end-14)."""
+"""``/v2/<name>/blobs/uploads/`` and the sessions below it (spec: end-4 to end-6, end-11, end-13, end-14)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,49 @@
+"""Fills a root before it is served: database, first user; done at once, without a reactor."""
+
+from __future__ import annotations
+
+import secrets
+
+from dockreg_tx.access.passwords import generate_password, hash_password
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.first_start import ensure_admin
+from dockreg_tx.inline import run_inline
+from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.ports import Now
+from dockreg_tx.records.migrations import NewerDatabaseError
+from dockreg_tx.records.sqlite import InlineSqliteRecords
+from dockreg_tx.root import RootUnusable
+
+
+def prepare_database(layout: RootLayout, *, now: Now) -> int:
+    """Make or migrate the database, add the first user where there never was one, and count the users.
+
+    Raises:
+        RootUnusable: with one line; the database is newer, damaged, or cannot be written.
+    """
+    records = InlineSqliteRecords(
+        path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock
+    )
+    try:
+        records.start()
+        try:
+            return run_inline(_first_user(records, layout, now))
+        finally:
+            records.close()
+    except NewerDatabaseError as error:
+        raise RootUnusable(str(error)) from error
+    except StoreUnavailable as error:
+        raise RootUnusable(f"{layout.database}: {error.message}") from error
+    except OSError as error:
+        raise RootUnusable(f"{error.filename or layout.root}: {error.strerror}") from error
+
+
+async def _first_user(records: InlineSqliteRecords, layout: RootLayout, now: Now) -> int:
+    await ensure_admin(
+        accounts=records,
+        layout=layout,
+        new_password=lambda: generate_password(secrets.token_bytes),
+        hash_password=hash_password,
+        now=now(),
+    )
+    return len(await records.accounts())
