@@ -1,0 +1,370 @@
+"""The writer: many operations in one commit, each on its own, next to readers and other writers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Sequence
+from subprocess import PIPE, Popen
+
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
+
+from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
+from dockreg_tx.oci.names import RepositoryName, Tag
+from dockreg_tx.ports import Account
+from dockreg_tx.records import sessions, users, writer
+from dockreg_tx.records.connections import open_reader
+from dockreg_tx.records.journal import Entry, Journal, read_journal
+from dockreg_tx.records.transactions import Transaction
+from dockreg_tx.records.writer import SqliteWriter
+from tests.contracts.records_contract import APP, LATEST, LAYER, image, nothing, upload
+from tests.records.test_sqlite import SqliteRoot, inline_records
+
+
+def begin(upload_id: str) -> Callable[[Transaction], None]:
+    """Return the operation that begins an upload session."""
+    return lambda transaction: sessions.begin_upload(transaction, upload(upload_id))
+
+
+class WriterTests(SynchronousTestCase):
+    """One writer, without threads."""
+
+    def setUp(self) -> None:
+        self.root = self.mktemp()
+        os.mkdir(self.root)
+        self.writer = self.opened()
+        self.reader = open_reader(self.path, 0)
+        self.addCleanup(self.reader.close)
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.root, "registry.db")
+
+    def opened(self) -> SqliteWriter:
+        """Return an open writer that is closed with the test."""
+        lock_path, journal_dir = os.path.join(self.root, "db.lock"), os.path.join(self.root, "journal")
+        opened = SqliteWriter(path=self.path, journal_dir=journal_dir, lock_path=lock_path)
+        opened.open()
+        self.addCleanup(opened.close)
+        return opened
+
+    def uploads(self) -> list[str]:
+        """Return the ids of all sessions, as another connection sees them."""
+        return [row[0] for row in self.reader.execute("SELECT id FROM uploads ORDER BY id")]
+
+    def events(self) -> list[object]:
+        """Return the events in the journal."""
+        with open(os.path.join(self.root, "journal", "00000001.jsonl"), "rb") as file:
+            return [entry["event"] for entry in read_journal(file)]
+
+    def test_one_refusal_among_many(self) -> None:
+        """An operation that is refused leaves nothing, in the journal neither; its neighbours stay."""
+
+        def refused(transaction: Transaction) -> None:
+            begin("refused")(transaction)
+            users.add_account(transaction, Account("ghost", "hash"))
+            raise BlobUnknown("sha256:x")
+
+        def added(transaction: Transaction) -> bool:
+            return users.add_account(transaction, Account("alice", "hash"))
+
+        first, second, third, fourth = self.writer.commit([begin("a"), refused, begin("a"), added])
+        self.assertIsNone(first.error)
+        self.assertIsInstance(second.error, BlobUnknown)
+        self.assertIsInstance(third.error, StoreUnavailable)
+        self.assertTrue(fourth.result)
+        self.assertEqual(["a"], self.uploads())
+        self.assertEqual(["user.add"], self.events())
+
+    def test_error_of_any_kind_is_kept_apart(self) -> None:
+        """A mistake in one operation reaches its caller alone."""
+        first, second = self.writer.commit([lambda transaction: 1 // 0, begin("b")])
+        self.assertIsInstance(first.error, ZeroDivisionError)
+        self.assertIsNone(second.error)
+        self.assertEqual(["b"], self.uploads())
+
+    def test_ensure_that_meets_a_full_disk(self) -> None:
+        """An OSError on the way becomes an error of the ports."""
+
+        def full(transaction: Transaction) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        self.assertRaises(StorageFull, self.writer.execute, full)
+
+    def test_journal_refuses(self) -> None:
+        """When the journal cannot be written, nothing is committed."""
+
+        def full(journal: Journal, entries: Sequence[Entry]) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        patch = self.patch(Journal, "append", full)
+        outcomes = self.writer.commit([begin("a"), begin("b")])
+        self.assertEqual([StoreUnavailable] * 2, [type(outcome.error) for outcome in outcomes])
+        self.assertEqual([], self.uploads())
+        patch.restore()
+        self.writer.execute(begin("c"))
+        self.assertEqual(["c"], self.uploads())
+
+    def test_database_full(self) -> None:
+        """A full disk refuses the whole group as such; reads go on, and writes when there is room."""
+        pages = self.reader.execute("PRAGMA page_count").fetchone()[0]
+
+        def limit(count: int) -> None:
+            self.writer._opened().execute(f"PRAGMA max_page_count = {count:d}")
+
+        limit(pages)
+        outcomes = self.writer.commit([begin(f"{number:0900d}") for number in range(50)])
+        self.assertEqual([StorageFull] * 50, [type(outcome.error) for outcome in outcomes])
+        self.assertEqual([], self.uploads())
+        limit(pages * 100)
+        self.writer.execute(begin("after"))
+        self.assertIn("after", self.uploads())
+
+    def test_closed(self) -> None:
+        """A closed writer refuses, and closing twice is no error."""
+        self.writer.close()
+        self.writer.close()
+        self.assertRaises(StoreUnavailable, self.writer.execute, begin("a"))
+
+    def test_journal_tells_what_was_done(self) -> None:
+        """Tags, manifests, links, users and grants leave lines, deletions too."""
+        records = inline_records(self.root)
+        records.start()
+        self.addCleanup(records.close)
+        other = RepositoryName("other")
+        for call in (
+            records.commit_blob(APP, LAYER, 5, nothing, upload_id=None, now=1.0),
+            records.commit_blob(APP, LAYER, 5, nothing, upload_id=None, now=1.0),
+            records.mount_blob(APP, other, LAYER, now=1.0),
+            records.put_manifest(image(), [LATEST, Tag("v1")], nothing, may_overwrite=True, now=1.0),
+            records.delete_tag(APP, LATEST, by="alice", now=2.0),
+            records.delete_manifest(APP, image().digest, by="alice", now=2.0),
+            records.unlink_blob(APP, LAYER, by="alice", now=2.0),
+            records.remove_repository(other, by="alice", now=2.0),
+            records.add_account(Account("alice", "hash", grants=("pull:a",))),
+            records.set_password_hash("alice", "new", now=2.0),
+            records.set_disabled("alice", True, now=2.0),
+            records.remove_grant("alice", "pull:a", now=2.0),
+            records.remove_account("alice", now=2.0),
+        ):
+            self.successResultOf(Deferred.fromCoroutine(call))
+        # Pushing the blob again changed nothing, so it left no line.
+        links = ["blob.link", "blob.link"]
+        puts = ["manifest.put", "tag.put", "tag.put"]
+        removals = ["tag.delete", "tag.delete", "manifest.delete", "blob.unlink", "repository.remove"]
+        accounts = ["user.add", "grant.add", "user.password", "user.disabled", "grant.remove", "user.remove"]
+        self.assertEqual(links + puts + removals + accounts, self.events())
+        history = self.reader.execute("SELECT name, digest IS NULL, changed_by FROM tag_history ORDER BY id")
+        moves = [("latest", 0, ""), ("v1", 0, ""), ("latest", 1, "alice"), ("v1", 1, "alice")]
+        self.assertEqual(moves, history.fetchall())
+
+    def test_what_garbage_collection_needs(self) -> None:
+        """The bytes of a manifest have a blob row; pushes that rely on a blob renew its time, never back."""
+        records = inline_records(self.root)
+        records.start()
+        self.addCleanup(records.close)
+        for call in (
+            records.commit_blob(APP, LAYER, 5, nothing, upload_id=None, now=9.0),
+            records.put_manifest(image(), [], nothing, may_overwrite=True, now=3.0),
+            records.commit_blob(APP, LAYER, 5, nothing, upload_id=None, now=2.0),
+        ):
+            self.successResultOf(Deferred.fromCoroutine(call))
+        rows = self.reader.execute(
+            "SELECT digest, state, touched_at FROM blobs ORDER BY touched_at"
+        ).fetchall()
+        self.assertEqual([(str(image().digest), "live", 3.0), (str(LAYER), "live", 9.0)], rows)
+
+    def test_wal_stays_short(self) -> None:
+        """The WAL is checkpointed as it grows, and cut when it grew long behind a reader."""
+        self.patch(writer, "CHECKPOINT_BYTES", 100_000)
+        self.patch(writer, "TRUNCATE_BYTES", 300_000)
+        wal = f"{self.path}-wal"
+        for number in range(100):
+            self.writer.execute(begin(f"{number:0900d}"))
+        self.assertLess(os.path.getsize(wal), 300_000)
+        self.reader.execute("BEGIN")
+        self.uploads()
+        for number in range(100, 200):
+            self.writer.execute(begin(f"{number:0900d}"))
+        self.assertGreater(os.path.getsize(wal), 300_000)
+        self.reader.execute("COMMIT")
+        for number in range(200, 300):
+            self.writer.execute(begin(f"{number:0900d}"))
+        self.assertLess(os.path.getsize(wal), 300_000)
+        self.assertEqual(300, len(self.uploads()))
+
+    def test_failed_checkpoint_harms_nobody(self) -> None:
+        """A commit counts although the checkpoint after it fails."""
+
+        def fail(self: SqliteWriter) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        self.patch(writer, "CHECKPOINT_COMMITS", 1)
+        self.patch(SqliteWriter, "checkpoint_locked", fail)
+        self.writer.execute(begin("a"))
+        self.assertEqual(["a"], self.uploads())
+
+    def test_generation_through_any_connection(self) -> None:
+        """A change of users by another process is seen at once, and by plain SQL too."""
+        server, admin = inline_records(self.root), inline_records(self.root)
+        for records in (server, admin):
+            records.start()
+            self.addCleanup(records.close)
+
+        def generation() -> int:
+            return self.successResultOf(Deferred.fromCoroutine(server.access_generation()))
+
+        seen = [generation()]
+        self.successResultOf(Deferred.fromCoroutine(admin.add_account(Account("alice", "hash"))))
+        seen.append(generation())
+        self.successResultOf(Deferred.fromCoroutine(admin.add_grant("alice", "pull:a", now=1.0)))
+        seen.append(generation())
+        stranger = sqlite3.connect(self.path, isolation_level=None)
+        self.addCleanup(stranger.close)
+        for sql in ("UPDATE users SET is_admin = 1", "UPDATE grants SET spec = 'x'", "DELETE FROM grants"):
+            stranger.execute(sql)
+            seen.append(generation())
+        self.assertEqual(sorted(set(seen)), seen)
+        self.successResultOf(Deferred.fromCoroutine(admin.begin_upload(upload())))
+        self.assertEqual(seen[-1], generation())
+
+
+class GroupCommitTests(SqliteRoot):
+    """The writer thread."""
+
+    async def test_many_operations_few_commits(self) -> None:
+        """What is queued at the same time shares its commit and its fsyncs."""
+        records = self.threaded()
+        syncs: list[int] = []
+        real = os.fdatasync
+
+        def counted(descriptor: int) -> None:
+            syncs.append(descriptor)
+            real(descriptor)
+
+        self.patch(os, "fdatasync", counted)
+        calls = [records.add_account(Account(f"user{number}", "hash")) for number in range(200)]
+        results = await gatherResults([Deferred.fromCoroutine(call) for call in calls])
+        self.assertEqual([True] * 200, results)
+        self.assertLess(len(syncs), 20)
+        self.assertEqual(200, len(await records.accounts()))
+
+    async def test_each_gets_its_own_answer(self) -> None:
+        """In one group, those that are refused learn it and the others succeed."""
+        records = self.threaded()
+        names = ["alice", "bob", "alice", "carol", "bob"]
+        calls = [Deferred.fromCoroutine(records.add_account(Account(name, "hash"))) for name in names]
+        self.assertEqual([True, True, False, True, False], await gatherResults(calls))
+
+    async def test_cancelled_wait(self) -> None:
+        """Who stops waiting hurts nobody; the write is done all the same."""
+        records = self.threaded()
+        waits = [Deferred.fromCoroutine(records.begin_upload(upload(f"u{number}"))) for number in range(3)]
+        everyone = DeferredList(waits, consumeErrors=True)
+        waits[1].cancel()
+        results = await everyone
+        self.assertEqual([True, False, True], [success for success, _ in results])
+        await records.check()
+        self.assertEqual(3, len(await records.expired_uploads(99.0, 9)))
+
+    async def test_held_reader_does_not_hold_up_commits(self) -> None:
+        """While a reader keeps its snapshot, commits and their checkpoints finish within 50 ms."""
+        self.patch(writer, "CHECKPOINT_COMMITS", 1)
+        self.patch(writer, "TRUNCATE_BYTES", 1)
+        records = self.threaded()
+        reader = open_reader(self.path, 0)
+        self.addCleanup(reader.close)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM uploads").fetchone()
+        took_seconds = []
+        for number in range(20):
+            before = time.monotonic()
+            await records.begin_upload(upload(f"u{number}"))
+            took_seconds.append(time.monotonic() - before)
+        # The median, since the machine may be busy with other things.
+        self.assertLess(sorted(took_seconds)[10], 0.05)
+        self.assertLess(max(took_seconds), 5)
+        self.assertEqual((0,), reader.execute("SELECT count(*) FROM uploads").fetchone())
+
+    async def test_two_servers_lose_nothing(self) -> None:
+        """Two writers with lock, queue and connections of their own never lose each other's rows."""
+        self.patch(writer, "CHECKPOINT_COMMITS", 3)
+        both = self.threaded(), self.threaded()
+        for turn in range(10):
+            calls = [
+                Deferred.fromCoroutine(records.begin_upload(upload(f"{turn}-{which}-{number}")))
+                for which, records in enumerate(both)
+                for number in range(10)
+            ]
+            await gatherResults(calls)
+        for records in both:
+            self.assertEqual(200, len(await records.expired_uploads(99.0, 999)))
+
+
+_PUSHER = """
+import sys
+from tests.contracts.records_contract import upload
+from tests.records.test_sqlite import inline_records
+records = inline_records(sys.argv[1])
+records.start()
+for number in range(int(sys.argv[3])):
+    name = f"{sys.argv[2]}-{number}"
+    try:
+        records.begin_upload(upload(name)).send(None)
+    except StopIteration:
+        print(name, flush=True)
+"""
+
+
+class ProcessTests(SqliteRoot):
+    """Several processes on one database."""
+
+    def pusher(self, name: str, count: int) -> Popen[bytes]:
+        """Start a process that begins ``count`` sessions and prints each id once it is acknowledged."""
+        arguments = [sys.executable, "-c", _PUSHER, os.path.abspath(self.root), name, str(count)]
+        return Popen(arguments, stdout=PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+    def sessions(self) -> set[str]:
+        """Return the ids in the database, after a check of the whole file."""
+        reader = open_reader(self.path, 1000)
+        try:
+            self.assertEqual([("ok",)], reader.execute("PRAGMA integrity_check").fetchall())
+            return {row[0] for row in reader.execute("SELECT id FROM uploads")}
+        finally:
+            reader.close()
+
+    def test_two_processes(self) -> None:
+        """Two processes that start on an empty root and write at once lose nothing."""
+        pushers = [self.pusher(name, 100) for name in ("a", "b")]
+        acknowledged = {line for pusher in pushers for line in pusher.communicate()[0].decode().split()}
+        self.assertEqual([0, 0], [pusher.returncode for pusher in pushers])
+        self.assertEqual(200, len(acknowledged))
+        self.assertEqual(acknowledged, self.sessions())
+
+    async def test_killed(self) -> None:
+        """What was acknowledged before a kill -9 is there, and the next process just goes on."""
+        for cycle in range(3):
+            pusher = self.pusher(f"k{cycle}", 10_000)
+            acknowledged = await deferToThread(_kill_after, pusher, 20 + 15 * cycle)
+            records = self.inline()
+            await records.check()
+            self.assertLessEqual(20, len(acknowledged))
+            self.assertEqual(set(), acknowledged - self.sessions())
+            records.close()
+
+
+def _kill_after(pusher: Popen[bytes], lines: int) -> set[str]:
+    """Kill a process after so many lines and return all that it wrote."""
+    assert pusher.stdout is not None
+    seen = [pusher.stdout.readline() for _ in range(lines)]
+    pusher.kill()
+    *rest, torn = pusher.stdout.read().split(b"\n")
+    pusher.stdout.close()
+    pusher.wait()
+    assert torn == b"" or not torn.endswith(b"\n")
+    return {line.decode().strip() for line in (*seen, *rest)} - {""}
