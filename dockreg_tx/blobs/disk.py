@@ -1,0 +1,159 @@
+"""The system calls that durability rests on, and what their refusals mean to a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
+
+#: Published content is never written again, not even by us.
+BLOB_MODE = 0o440
+UPLOAD_MODE = 0o640
+#: Linux takes at most 1,024 parts in one call (IOV_MAX).
+_PARTS_LIMIT = 512
+
+Part = bytes | bytearray
+_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the operating system refuses into what the registry answers.
+
+    Raises:
+        StorageFull: no space, inodes or quota left.
+        StoreUnavailable: any other ``OSError``; its message names no path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OUT_OF_SPACE:
+            raise StorageFull from error
+        reason = os.strerror(error.errno) if error.errno else "unknown error"
+        raise StoreUnavailable(f"the registry's disk refused: {reason}; try again later") from error
+
+
+class Disk:
+    """System calls by name; tests replace single ones to record them, to fail, or to write short."""
+
+    def pwritev(self, descriptor: int, parts: Sequence[memoryview], offset_bytes: int) -> int:
+        """Write some of ``parts``; returns how many bytes."""
+        return os.pwritev(descriptor, parts, offset_bytes)
+
+    def fsync(self, descriptor: int) -> None:
+        """Wait until data and metadata are on disk."""
+        os.fsync(descriptor)
+
+    def fdatasync(self, descriptor: int) -> None:
+        """Wait until data and size are on disk."""
+        os.fdatasync(descriptor)
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name."""
+        os.link(source, target)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename ``source`` over ``target``."""
+        os.replace(source, target)
+
+    def write_all(self, descriptor: int, parts: Sequence[Part], offset_bytes: int) -> None:
+        """Write everything: near a full disk a write is short before the next one is refused."""
+        views = deque(memoryview(part) for part in parts if part)
+        while views:
+            written = self.pwritev(descriptor, list(views)[:_PARTS_LIMIT], offset_bytes)
+            if written == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            offset_bytes += written
+            while views and written >= len(views[0]):
+                written -= len(views.popleft())
+            if written:
+                views[0] = views[0][written:]
+
+    def copy(self, source: int, target: int, size_bytes: int) -> None:
+        """Copy the first ``size_bytes`` of one file to the beginning of an empty one."""
+        copied_bytes = 0
+        while copied_bytes < size_bytes:
+            sent_bytes = os.sendfile(target, source, copied_bytes, size_bytes - copied_bytes)
+            if sent_bytes == 0:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            copied_bytes += sent_bytes
+
+    def sync_directory(self, path: str) -> None:
+        """Wait until a directory's entries are on disk; without it a power cut undoes link and rename."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def place(self, source: str, target: str, *, size_bytes: int, passing: str) -> None:
+        """Link the synced file ``source`` to ``target`` and sync the directory.
+
+        A target of the same size is kept, for it was verified when it was placed; one of another size is
+        damaged and replaced, by way of the name ``passing``.
+        """
+        try:
+            self.link(source, target)
+        except FileExistsError:
+            if os.stat(target).st_size != size_bytes:
+                with suppress(FileNotFoundError):
+                    os.unlink(passing)
+                self.link(source, passing)
+                self.replace(passing, target)
+        # Kept or not: whoever placed it may not have come to its own fsync yet.
+        self.sync_directory(os.path.dirname(target))
+
+
+class OpenFile:
+    """A descriptor that threads use and the reactor closes: it lives until its last user is done.
+
+    Were it closed at once, its number could already mean another file to a thread that is about to write.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._users = 0
+        self._closing = False
+
+    def fileno(self) -> int:
+        """Return the number, -1 once closed."""
+        return self._descriptor
+
+    @contextmanager
+    def use(self) -> Iterator[int]:
+        """Keep the descriptor open within the block.
+
+        Raises:
+            StoreUnavailable: it was closed before.
+        """
+        with self._lock:
+            if self._closing:
+                raise StoreUnavailable("the file is closed: its request has ended")
+            self._users += 1
+        try:
+            yield self._descriptor
+        finally:
+            with self._lock:
+                self._users -= 1
+                self._close_if_idle()
+
+    def close(self) -> None:
+        """Close as soon as nobody uses it. May be called twice."""
+        with self._lock:
+            self._closing = True
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._closing and not self._users and self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        # A cancelled request drops what its thread has just opened.
+        self.close()

@@ -1,0 +1,120 @@
+"""Blobs as read-only files, one for each digest."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+
+from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusals
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import BlobUnknown
+from dockreg_tx.ports import Blocking, EnsureContent, NewId
+
+
+class FileBlob:
+    """A blob's file, open for reading."""
+
+    def __init__(self, file: OpenFile, *, size_bytes: int, blocking: Blocking) -> None:
+        self.size_bytes = size_bytes
+        self._file = file
+        self._blocking = blocking
+
+    def fileno(self) -> int | None:
+        """Return the descriptor for ``os.sendfile``."""
+        return self._file.fileno()
+
+    async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return up to ``length_bytes`` from ``offset_bytes``; empty only at the end."""
+        return await self._blocking.run(self._read_at, offset_bytes, length_bytes)
+
+    def _read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
+        with refusals(), self._file.use() as descriptor:
+            return os.pread(descriptor, length_bytes, offset_bytes)
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+        self._file.close()
+
+
+class FileBlobStore:
+    """The ``BlobStore`` under a root directory that ``initialise_root`` made.
+
+    Args:
+        layout: where the files are.
+        blocking: runs every call that may wait for the disk.
+        new_id: names passing files.
+        disk: the system calls.
+    """
+
+    def __init__(
+        self, *, layout: RootLayout, blocking: Blocking, new_id: NewId, disk: Disk | None = None
+    ) -> None:
+        self._layout = layout
+        self._blocking = blocking
+        self._new_id = new_id
+        self._disk = disk or Disk()
+
+    async def open(self, digest: Digest) -> FileBlob:
+        """Open a blob.
+
+        Raises:
+            BlobUnknown: there are no such bytes.
+            StoreUnavailable: the disk failed.
+        """
+        if not digest.supported:
+            raise BlobUnknown(str(digest))
+        return await self._blocking.run(self._open, digest)
+
+    def _open(self, digest: Digest) -> FileBlob:
+        with refusals():
+            try:
+                file = OpenFile(
+                    os.open(self._layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                )
+            except FileNotFoundError as error:
+                raise BlobUnknown(str(digest)) from error
+            status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            file.close()
+            raise BlobUnknown(str(digest))
+        return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking)
+
+    async def put(self, digest: Digest, content: bytes) -> EnsureContent:
+        """Store small content durably under ``digest``, which the caller has verified.
+
+        Raises:
+            DigestInvalid: nothing is stored under this algorithm.
+            StorageFull, StoreUnavailable: the disk refused.
+        """
+        target = self._layout.blob_path(digest)
+
+        def ensure() -> None:
+            if not os.path.exists(target):
+                self._put(target, [content])
+
+        await self._blocking.run(self._put, target, [content])
+        return ensure
+
+    def _put(self, target: str, parts: Sequence[bytes]) -> None:
+        name = self._new_id()
+        passing = self._layout.passing_path("put", name)
+        with refusals():
+            descriptor = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, BLOB_MODE)
+            try:
+                self._disk.write_all(descriptor, parts, 0)
+                # When this fails the file is dropped: the kernel forgets the error and the data with it, so a
+                # second fsync would lie.
+                self._disk.fsync(descriptor)
+                self._disk.place(
+                    passing,
+                    target,
+                    size_bytes=sum(map(len, parts)),
+                    passing=self._layout.passing_path("place", name),
+                )
+            finally:
+                os.close(descriptor)
+                with suppress(OSError):
+                    os.unlink(passing)

@@ -1,0 +1,190 @@
+"""Blobs and uploads in memory, with the same promises (but durability): for tests and demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+
+from dockreg_tx.blobs.consumer import Checkpoint, Transfer
+from dockreg_tx.blobs.disk import Part
+from dockreg_tx.blobs.layout import is_upload_id
+from dockreg_tx.oci.digests import ALGORITHMS, Digest
+from dockreg_tx.oci.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, StoreUnavailable
+from dockreg_tx.ports import Body, EnsureContent, UploadBusy
+
+
+class MemoryBlob:
+    """A blob in memory, open for reading."""
+
+    def __init__(self, content: bytes) -> None:
+        self.size_bytes = len(content)
+        self._content: bytes | None = content
+
+    def fileno(self) -> int | None:
+        """Return None: there is no file."""
+        return None
+
+    async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return up to ``length_bytes`` from ``offset_bytes``; empty only at the end."""
+        if self._content is None:
+            raise StoreUnavailable("the file is closed: its request has ended")
+        return self._content[offset_bytes : offset_bytes + length_bytes]
+
+    def close(self) -> None:
+        """Give up the content."""
+        self._content = None
+
+
+class MemoryBlobStore:
+    """The ``BlobStore`` in a dict; ``contents`` may be changed by tests, as garbage collection would."""
+
+    def __init__(self) -> None:
+        self.contents: dict[Digest, bytes] = {}
+
+    async def open(self, digest: Digest) -> MemoryBlob:
+        """Open a blob.
+
+        Raises:
+            BlobUnknown: there are no such bytes.
+        """
+        if digest not in self.contents:
+            raise BlobUnknown(str(digest))
+        return MemoryBlob(self.contents[digest])
+
+    async def put(self, digest: Digest, content: bytes) -> EnsureContent:
+        """Store content under ``digest``, which the caller has verified."""
+        if not digest.supported:
+            raise DigestInvalid("unsupported digest algorithm: use sha256 or sha512", {"digest": str(digest)})
+
+        def ensure() -> None:
+            self.contents.setdefault(digest, content)
+
+        if len(self.contents.get(digest, b"")) != len(content):
+            self.contents[digest] = content
+        ensure()
+        return ensure
+
+
+class MemoryUploadWriter:
+    """The one writer of an upload in memory."""
+
+    def __init__(self, upload_id: str, staging: MemoryUploadStaging, content: bytearray) -> None:
+        self.offset_bytes = self.synced_bytes = len(content)
+        self._id = upload_id
+        self._staging = staging
+        self._content = content
+        self._is_closed = False
+
+    async def append(
+        self, body: Body, *, limit_bytes: int | None = None, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """Write ``body`` at the offset, and return when every byte is written."""
+        self._check_usable()
+        transfer = Transfer(self, clock=self._staging.clock, limit_bytes=limit_bytes, checkpoint=checkpoint)
+        await transfer.run(body)
+
+    async def write_batch(self, parts: Sequence[Part]) -> None:
+        """Take one batch."""
+        for part in parts:
+            self._content += part
+        self.offset_bytes = len(self._content)
+
+    async def sync(self) -> None:
+        """Count everything as safe."""
+        self.synced_bytes = self.offset_bytes
+
+    async def truncate(self, offset_bytes: int) -> None:
+        """Forget all bytes from ``offset_bytes`` on; does nothing at or past the end."""
+        self._check_usable()
+        del self._content[offset_bytes:]
+        self.offset_bytes = self.synced_bytes = len(self._content)
+
+    async def digest(self, algorithm: str) -> Digest:
+        """Return the digest of all bytes written.
+
+        Raises:
+            DigestInvalid: nothing is stored under this algorithm.
+        """
+        self._check_usable()
+        if algorithm not in ALGORITHMS:
+            raise DigestInvalid(
+                "unsupported digest algorithm: use sha256 or sha512", {"algorithm": algorithm}
+            )
+        return Digest.of(bytes(self._content), algorithm)
+
+    async def publish(self, digest: Digest) -> EnsureContent:
+        """Make the verified bytes a blob.
+
+        Raises:
+            BlobUploadUnknown: the upload was discarded meanwhile.
+            DigestInvalid: nothing is stored under this algorithm.
+        """
+        self._check_usable()
+        content = bytes(self._content)
+
+        def ensure() -> None:
+            if digest not in self._staging.blobs.contents:
+                self._check_present()
+                self._staging.blobs.contents[digest] = content
+
+        self._check_present()
+        await self._staging.blobs.put(digest, content)
+        return ensure
+
+    def _check_present(self) -> None:
+        if self._staging.contents.get(self._id) is not self._content:
+            raise BlobUploadUnknown(self._id)
+
+    def _check_usable(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailable("the upload cannot go on: its bytes were lost; start again")
+
+    def close(self) -> None:
+        """Release the lock; the bytes stay. May be called twice."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._staging.release(self._content)
+
+
+class MemoryUploadStaging:
+    """The ``UploadStaging`` in a dict, publishing into a ``MemoryBlobStore``.
+
+    Args:
+        blobs: where published uploads go.
+        clock: times the checkpoints; without one only their size counts.
+    """
+
+    def __init__(self, *, blobs: MemoryBlobStore, clock: IReactorTime | None = None) -> None:
+        self.blobs = blobs
+        self.clock = clock or Clock()
+        self.contents: dict[str, bytearray] = {}
+        self._written: list[bytearray] = []
+
+    async def open(self, upload_id: str, *, algorithm: str = "sha256") -> MemoryUploadWriter:
+        """Become the writer of an upload, made empty if it has no bytes yet.
+
+        Raises:
+            BlobUploadUnknown: the id cannot be one of ours.
+            UploadBusy: someone else is its writer now.
+        """
+        if not is_upload_id(upload_id):
+            raise BlobUploadUnknown(upload_id)
+        content = self.contents.setdefault(upload_id, bytearray())
+        if any(content is written for written in self._written):
+            raise UploadBusy("another request is writing to the upload")
+        self._written.append(content)
+        return MemoryUploadWriter(upload_id, self, content)
+
+    def release(self, content: bytearray) -> None:
+        """Let the next writer in."""
+        self._written = [written for written in self._written if written is not content]
+
+    async def discard(self, upload_id: str) -> None:
+        """Remove an upload's bytes; no error when there are none."""
+        self.contents.pop(upload_id, None)
+
+    async def list(self) -> Sequence[str]:
+        """Return the ids of all uploads that have bytes, sorted."""
+        return sorted(self.contents)

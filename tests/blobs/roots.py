@@ -1,0 +1,36 @@
+"""A root directory on disk for tests of the blob room."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+
+from dockreg_tx.blobs.layout import RootLayout
+
+
+def make_root(path: str) -> RootLayout:
+    """Create the directories of a root."""
+    layout = RootLayout(path)
+    for directory in layout.directories():
+        os.makedirs(directory, exist_ok=True)
+    return layout
+
+
+def counting_ids() -> Callable[[], str]:
+    """Return a source of ids: "1", "2" and so on."""
+    numbers = itertools.count(1)
+    return lambda: str(next(numbers))
+
+
+def open_files(path: str) -> list[str]:
+    """Return the files under ``path`` that this process holds open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if target.startswith(path):
+            found.append(target)
+    return found
