@@ -7,19 +7,27 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.clients.namespace import Namespace
-from tests.integration.images import Image, Index, write_oci_layout
+from tests.integration.images import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Image,
+    Index,
+    write_oci_layout,
+)
 from tests.integration.server import RegistryProcess
+from tests.integration.shared import SharedByClass
 
 REGISTRY = "host.docker.internal:8080"
 USER, PASSWORD = "user", "pass"
 READER = ("downloader", "download-pass")
 WRITER = ("uploader", "upload-pass")
+ACCEPT = ("-H", f"Accept: {OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}")
 
 
-class ClientTestCase(SynchronousTestCase):
+class ClientTestCase(SharedByClass):
     """One server and one namespace for all tests of the class."""
 
     namespace: ClassVar[Namespace]
@@ -28,7 +36,7 @@ class ClientTestCase(SynchronousTestCase):
     _temporary: ClassVar[tempfile.TemporaryDirectory[str]]
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def start_class(cls) -> None:
         """Make the namespace and start the server in it."""
         cls._temporary = tempfile.TemporaryDirectory(prefix="dockreg-clients-", ignore_cleanup_errors=True)
         cls.directory = Path(cls._temporary.name)
@@ -40,7 +48,7 @@ class ClientTestCase(SynchronousTestCase):
         cls.server.add_user(*WRITER, "Docker.Upload")
 
     @classmethod
-    def tearDownClass(cls) -> None:
+    def stop_class(cls) -> None:
         """End both; the server must end well."""
         try:
             cls.server.stop()
@@ -51,6 +59,7 @@ class ClientTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Give each test a home of its own."""
+        super().setUp()
         self.home = self.directory / self.id().rsplit(".", 1)[-1]
         for name in ("", "run", "tmp"):
             (self.home / name).mkdir()
@@ -90,6 +99,9 @@ class ClientTestCase(SynchronousTestCase):
 
     def get(self, path: str) -> Any:
         """Return a JSON document of the registry."""
-        accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*"
-        url = f"http://{REGISTRY}{path}"
-        return json.loads(self.curl("-f", "-u", f"{USER}:{PASSWORD}", "-H", f"Accept: {accept}", url))
+        return json.loads(self.curl("-f", *ACCEPT, "-u", f"{USER}:{PASSWORD}", f"http://{REGISTRY}{path}"))
+
+    def media_type(self, path: str) -> str:
+        """Return the Content-Type of a document of the registry."""
+        options = ("-o", "/dev/null", "-w", "%{content_type}", "-u", f"{USER}:{PASSWORD}")
+        return self.curl("-f", *ACCEPT, *options, f"http://{REGISTRY}{path}")

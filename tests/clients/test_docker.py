@@ -18,20 +18,20 @@ class DockerTests(ClientTestCase):
     daemon: ClassVar[DockerDaemon]
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def start_class(cls) -> None:
         """Start the daemon as well."""
-        super().setUpClass()
+        super().start_class()
         try:
             cls.daemon = DockerDaemon(cls.directory / "dockerd", cls.namespace, REGISTRY)
         except BaseException:
-            super().tearDownClass()
+            super().stop_class()
             raise
 
     @classmethod
-    def tearDownClass(cls) -> None:
+    def stop_class(cls) -> None:
         """Stop the daemon first."""
         cls.daemon.close()
-        super().tearDownClass()
+        super().stop_class()
 
     @property
     def environment(self) -> dict[str, str]:

@@ -66,7 +66,7 @@ class PodmanTests(StorageTestCase):
             name = f"{REGISTRY}/podman/{family}:v1"
             identity = self.load(name)
             self.podman("push", "--tls-verify=false", "--format", family, name)
-            self.assertEqual(media_type, self.get(f"/v2/podman/{family}/manifests/v1")["mediaType"])
+            self.assertEqual(media_type, self.media_type(f"/v2/podman/{family}/manifests/v1"))
             self.podman("rmi", "--force", name)
             self.podman("pull", "--tls-verify=false", name)
             if family == "v2s2":  # the other format has another configuration, and so another id
@@ -127,7 +127,7 @@ class BuildahTests(StorageTestCase):
                 "localhost/local/built:v1",
                 f"docker://{name}",
             )
-            self.assertEqual(media_type, self.get(f"/v2/buildah/{family}/manifests/v1")["mediaType"])
+            self.assertEqual(media_type, self.media_type(f"/v2/buildah/{family}/manifests/v1"))
             self.buildah("pull", "--tls-verify=false", name)
             shown = json.loads(self.buildah("inspect", "--type", "image", name))
             self.assertEqual(1, len(shown["OCIv1"]["rootfs"]["diff_ids"]))

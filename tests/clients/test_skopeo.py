@@ -40,7 +40,7 @@ class SkopeoTests(ClientTestCase):
         """An image in OCI format arrives and returns unchanged."""
         content, name = image("skopeo oci"), f"docker://{REGISTRY}/skopeo/oci:v1"
         self.copy(self.layout(content), name, "--preserve-digests")
-        self.assertEqual(OCI_MANIFEST, self.get("/v2/skopeo/oci/manifests/v1")["mediaType"])
+        self.assertEqual(OCI_MANIFEST, self.media_type("/v2/skopeo/oci/manifests/v1"))
         back = self.home / "back"
         self.copy(name, f"oci:{back}:v1")
         top = json.loads((back / "index.json").read_text())["manifests"][0]
@@ -53,7 +53,7 @@ class SkopeoTests(ClientTestCase):
         """The same image converted to Docker's format on its way."""
         name = f"docker://{REGISTRY}/skopeo/docker:v1"
         self.copy(self.layout(image("skopeo docker")), name, "--format", "v2s2")
-        self.assertEqual(DOCKER_MANIFEST, self.get("/v2/skopeo/docker/manifests/v1")["mediaType"])
+        self.assertEqual(DOCKER_MANIFEST, self.media_type("/v2/skopeo/docker/manifests/v1"))
         self.copy(name, f"dir:{self.home}/back")
         self.assertEqual("linux", json.loads(self.inspect(name))["Os"])
 

@@ -13,12 +13,13 @@ from twisted.trial.unittest import TestCase
 
 from tests.integration.docker_client import DockerClient
 from tests.integration.server import RegistryProcess
+from tests.integration.shared import SharedByClass
 from tests.integration.sockets import Connection, basic
 
 PUSHER = ("pusher", "pusher-password")
 
 
-class RegistryTestCase(TestCase):
+class RegistryTestCase(SharedByClass, TestCase):
     """Starts one server for all tests of the class, with a user who may do everything."""
 
     timeout = 120
@@ -28,7 +29,7 @@ class RegistryTestCase(TestCase):
     _temporary: ClassVar[tempfile.TemporaryDirectory[str]]
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def start_class(cls) -> None:
         """Start the server."""
         cls._temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
         cls.directory = Path(cls._temporary.name)
@@ -39,7 +40,7 @@ class RegistryTestCase(TestCase):
         cls.server.add_user(*PUSHER, "*:**")
 
     @classmethod
-    def tearDownClass(cls) -> None:
+    def stop_class(cls) -> None:
         """Stop the server; it must end well."""
         try:
             cls.server.stop()

@@ -20,9 +20,9 @@ class EarlyAnswerTests(RegistryTestCase):
     """Headers of a huge body are sent, and no body: the answer comes all the same."""
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def start_class(cls) -> None:
         """Add the users who may only pull and only push."""
-        super().setUpClass()
+        super().start_class()
         cls.server.add_user(*READER, "Docker.Download")
         cls.server.add_user(*WRITER, "Docker.Upload")
 
@@ -113,9 +113,9 @@ class PrivilegeTests(RegistryTestCase):
     """The two privileges, as a client sees them."""
 
     @classmethod
-    def setUpClass(cls) -> None:
+    def start_class(cls) -> None:
         """Add the users who may only pull and only push."""
-        super().setUpClass()
+        super().start_class()
         cls.server.add_user(*READER, "Docker.Download")
         cls.server.add_user(*WRITER, "Docker.Upload")
 

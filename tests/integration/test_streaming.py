@@ -25,6 +25,7 @@ class StreamingTests(RegistryTestCase):
 
     def setUp(self) -> None:
         """Begin with the memory of a server that has seen one upload."""
+        super().setUp()
         with self.connect() as client:
             client.request("POST", f"/v2/warm/blobs/uploads/?digest={digest_of_blocks(MIB, 99)}", _small())
         self.server.forget_peak_memory()
