@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from dockreg_tx.access.passwords import generate_password, hash_password
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.first_start import ensure_admin
-from dockreg_tx.inline import run_inline
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import Now
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.root import RootUnusable
+
+T = TypeVar("T")
 
 
 def prepare_database(layout: RootLayout, *, now: Now) -> int:
@@ -36,6 +39,21 @@ def prepare_database(layout: RootLayout, *, now: Now) -> int:
         raise RootUnusable(f"{layout.database}: {error.message}") from error
     except OSError as error:
         raise RootUnusable(f"{error.filename or layout.root}: {error.strerror}") from error
+
+
+def run_inline(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that never suspends, as those of inline records.
+
+    Raises:
+        RuntimeError: it did suspend; it is closed then.
+    """
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    work.close()
+    raise RuntimeError("this work waits for something, and nothing here could ever wake it")
 
 
 async def _first_user(records: InlineSqliteRecords, layout: RootLayout, now: Now) -> int:

@@ -134,6 +134,7 @@ class RegistryService(Service):
         return RegistrySite(
             registry.resource,
             clock=self._reactor,
+            now=wall_clock,
             new_request_id=lambda: secrets.token_hex(8),
             access_log=_write_access if self._settings.log.access != "none" else None,
             header_timeout_seconds=server.header_timeout_seconds,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from klein import Klein
 from twisted.logger import Logger
@@ -143,7 +144,7 @@ class _Endpoint:
                 return Answer(200, (("Allow", self._route.allow),))
             operation = self._route.operations.get(method)
             if operation is None:
-                return _method_not_allowed(request, self._route.allow)
+                return _method_not_allowed(request.request_id, self._route.allow)
             call = await self._admit(request, method, operation, parts)
             return await operation.handle(call)
         except Unauthorized as error:
@@ -220,18 +221,19 @@ class _AnswerResource(Resource):
         return NOT_DONE_YET
 
 
-def _answer_routing_error(request: RegistryRequest, failure: Failure) -> IResource:
+def _answer_routing_error(request: IRequest, failure: Failure) -> IResource:
+    request_id = cast(RegistryRequest, request).request_id
     error = failure.value
     if isinstance(error, MethodNotAllowed):
-        return _AnswerResource(_method_not_allowed(request, ", ".join(sorted(error.valid_methods or ()))))
+        return _AnswerResource(_method_not_allowed(request_id, ", ".join(sorted(error.valid_methods or ()))))
     status = getattr(error, "code", None) or 500
     message = "no such endpoint: the API is under /v2/" if status == 404 else None
-    return _AnswerResource(status_answer(status, message, request_id=request.request_id))
+    return _AnswerResource(status_answer(status, message, request_id=request_id))
 
 
-def _method_not_allowed(request: RegistryRequest, allow: str) -> Answer:
+def _method_not_allowed(request_id: str, allow: str) -> Answer:
     message = "this method is not offered here: see the Allow header"
-    return status_answer(405, message, request_id=request.request_id, headers=(("Allow", allow),))
+    return status_answer(405, message, request_id=request_id, headers=(("Allow", allow),))
 
 
 def send_answer(request: RegistryRequest, answer: Answer) -> None:
