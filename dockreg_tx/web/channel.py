@@ -475,12 +475,11 @@ class RegistryChannel(HTTPChannel):
     def take_transport_back(self) -> None:
         """Undo ``lend_transport``."""
         self.unwatch_reader()
-        if self._is_closing:
-            return
         self.transport.unregisterProducer()
-        self._waitingForTransport = False
-        self._is_registered = True
-        self.transport.registerProducer(self, True)
+        if not self._is_closing:
+            self._waitingForTransport = False
+            self._is_registered = True
+            self.transport.registerProducer(self, True)
 
     def watch_reader(self) -> None:
         """Abort unless the client reads some of what is being sent, again and again."""
