@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from threading import Lock
+from threading import Condition
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
@@ -106,23 +106,29 @@ class ReaderPool:
     def __init__(self, path: str) -> None:
         self._path = path
         self._idle: list[SqliteReader] = []
-        self._lock = Lock()
+        self._lent = 0
+        self._changed = Condition()
 
     def read(self, query: Callable[[SqliteReader], T]) -> T:
         """Return the answer of a query. Blocks."""
-        with self._lock:
+        with self._changed:
+            self._lent += 1
             reader = self._idle.pop() if self._idle else None
-        if reader is None:
-            reader = SqliteReader(open_reader(self._path, PATIENCE_MS))
         try:
+            if reader is None:
+                reader = SqliteReader(open_reader(self._path, PATIENCE_MS))
             return query(reader)
         finally:
-            with self._lock:
-                self._idle.append(reader)
+            with self._changed:
+                self._lent -= 1
+                if reader is not None:
+                    self._idle.append(reader)
+                self._changed.notify_all()
 
     def close(self) -> None:
-        """Close all idle readers; the caller holds the write lock."""
-        with self._lock:
+        """Wait for running queries and close all readers; the caller holds the write lock."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._lent == 0)
             idle, self._idle = self._idle, []
         for reader in idle:
             reader.close()

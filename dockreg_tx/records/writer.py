@@ -103,7 +103,7 @@ class SqliteWriter:
                 self._checkpoint_if_due()
         except Exception as error:  # noqa: BLE001 - whatever it is, every operation must get its answer
             Logger().error("the database refused a transaction: {error}", error=error)
-            return [Outcome(error=_port_error(error))] * len(operations)
+            return [Outcome(error=_port_error(error)) for _ in operations]
         return outcomes
 
     def _commit_locked(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:

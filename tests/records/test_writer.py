@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 import sys
@@ -124,6 +125,29 @@ class WriterTests(SynchronousTestCase):
         limit(pages * 100)
         self.writer.execute(begin("after"))
         self.assertIn("after", self.uploads())
+
+    def test_everything_happens_under_the_lock(self) -> None:
+        """Transactions, checkpoints and the close hold the lock that all processes share, and give it back."""
+        descriptor = os.open(os.path.join(self.root, "db.lock"), os.O_RDWR)
+        self.addCleanup(os.close, descriptor)
+        held: list[bool] = []
+
+        def note(_: object = None) -> None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                held.append(False)
+
+        self.patch(writer, "CHECKPOINT_COMMITS", 1)
+        self.patch(SqliteWriter, "checkpoint_locked", note)
+        self.writer.execute(note)
+        note()
+        self.writer.close(note)
+        note()
+        self.assertEqual([True, True, False, True, False], held)
 
     def test_closed(self) -> None:
         """A closed writer refuses, and closing twice is no error."""
