@@ -9,76 +9,28 @@ read in Twisted 26.10.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.interfaces import IProducer, IReactorTime
+from twisted.internet.interfaces import IProducer
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from dockreg_tx.oci.errors import BodyBroken
-from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web import framing
 from dockreg_tx.web.deadline import Deadline
-from dockreg_tx.web.socket_queue import unsent_bytes
+from dockreg_tx.web.reader import Reader
+from dockreg_tx.web.surroundings import Surroundings
+from dockreg_tx.web.valve import Valve
 
 if TYPE_CHECKING:
     from dockreg_tx.web.intake import RegistryRequest
 
 #: A body makes progress when this much came; one byte a minute is no progress.
 PROGRESS_BYTES = 1024
-#: The rest of an unwanted body is read, and the connection kept, when it is no longer than this.
-SHORT_REST_BYTES = 64 * 1024
 #: How much of pipelined requests is read while another one is being answered.
 PIPELINE_BYTES = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how large."""
-
-    #: From the first byte of a request to the end of its headers.
-    header_timeout_seconds: float = 10
-    #: Without progress of a body that a handler wants to read.
-    body_timeout_seconds: float = 60
-    #: Between two requests.
-    idle_timeout_seconds: float = 120
-    #: Without progress of a client that reads an answer.
-    stall_timeout_seconds: float = 60
-    #: How long input is discarded after the answer to a request whose body is not read.
-    linger_seconds: float = 2
-    #: How much of it. Then reading stops and the time is waited out: a reset could destroy the answer.
-    linger_bytes: int = 1024 * 1024
-    request_line_bytes: int = 8 * 1024
-    headers_bytes: int = 64 * 1024
-
-
-class Surroundings(Protocol):
-    """What a channel and its requests need of their site."""
-
-    reactor: IReactorTime
-    limits: Limits
-    is_draining: bool
-    requestFactory: Any
-
-    new_request_id: NewId
-    now: Now
-
-    def channel_opened(self, channel: RegistryChannel) -> None:
-        """Note a connection."""
-
-    def channel_closed(self, channel: RegistryChannel) -> None:
-        """Forget a connection."""
-
-    def request_began(self, request: RegistryRequest) -> None:
-        """Count a request in."""
-
-    def request_ended(self, request: RegistryRequest) -> None:
-        """Count it off: it is answered, or its client has gone."""
-
-    def refused(self, channel: RegistryChannel, refusal: framing.Refusal) -> None:
-        """Note an answer to something that did not become a request."""
 
 
 class RegistryChannel(HTTPChannel):
@@ -95,16 +47,11 @@ class RegistryChannel(HTTPChannel):
         self.requestFactory = site.requestFactory
         self._limits = site.limits
         self._deadline = Deadline(site.reactor)
-        #: Why nothing is read at the moment.
-        self._holds: set[str] = set()
-        self._exchange: RegistryRequest | None = None
-        self._to_start: RegistryRequest | None = None
+        self.reader = Reader(self._deadline, site.limits.stall_timeout_seconds)
+        self._exchange = self._to_start = cast("RegistryRequest | None", None)
         self._header_bytes = 0
-        self._pipelined_bytes = 0
         self._discarded_bytes = 0
         self._unmoved_bytes = 0
-        self._written_bytes = 0
-        self._acknowledged_bytes = 0
         self._has_heard = False
         self._is_header_timed = False
         self._is_body_timed = False
@@ -135,6 +82,7 @@ class RegistryChannel(HTTPChannel):
         """Wait for a request."""
         super().connectionMade()
         self._is_registered = True
+        self._valve = Valve(self._networkProducer)
         self.site.channel_opened(self)
         self._deadline.set(self._limits.idle_timeout_seconds, self.loseConnection)
 
@@ -155,10 +103,10 @@ class RegistryChannel(HTTPChannel):
             return
         self._is_deaf = self._is_closing = True
         # TLS closes only after it has read the other side's goodbye.
-        self._release_all()
+        self._valve.open()
         self._leave_transport()
         self.transport.loseConnection()
-        self.watch_reader()
+        self.reader.watch(self.transport, self.abort)
 
     def abort(self) -> None:
         """Close now, dropping what is not sent."""
@@ -174,7 +122,7 @@ class RegistryChannel(HTTPChannel):
         # Without a way to half-close inside TLS, the answer's Content-Length has to be enough.
         if not self.isSecure() and hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
-        self._release_all()
+        self._valve.open()
         self._deadline.set(self._limits.linger_seconds, self.loseConnection)
 
     def _leave_transport(self) -> None:
@@ -201,24 +149,7 @@ class RegistryChannel(HTTPChannel):
     def _discard(self, data: bytes) -> None:
         self._discarded_bytes += len(data)
         if self._discarded_bytes > self._limits.linger_bytes and not self._is_closing:
-            self._networkProducer.pauseProducing()
-
-    def _hold(self, why: str) -> None:
-        if self._is_closing:
-            return
-        if not self._holds:
-            self._networkProducer.pauseProducing()
-        self._holds.add(why)
-
-    def _release(self, why: str) -> None:
-        if why in self._holds:
-            self._holds.remove(why)
-            if not self._holds:
-                self._networkProducer.resumeProducing()
-
-    def _release_all(self) -> None:
-        self._holds.clear()
-        self._networkProducer.resumeProducing()
+            self._valve.hold("linger")
 
     # --- headers
 
@@ -226,10 +157,7 @@ class RegistryChannel(HTTPChannel):
         is_inside = self.line_mode and (self._buffer or not self._is_at_start_line)
         if is_inside and not self._is_header_timed and not self._is_deaf:
             self._is_header_timed = True
-            self._deadline.set(self._limits.header_timeout_seconds, self._header_expired)
-
-    def _header_expired(self) -> None:
-        self._refuse(framing.TOO_SLOW)
+            self._deadline.set(self._limits.header_timeout_seconds, partial(self._refuse, framing.TOO_SLOW))
 
     def lineReceived(self, line: bytes) -> None:
         """Take one line of a request's head, and start the handler after the last."""
@@ -277,16 +205,10 @@ class RegistryChannel(HTTPChannel):
             self._refuse(refusal)
             return
         request.parseCookies()
-        self.persistent = self.checkPersistence(request, self._version)
+        self.persistent = framing.is_persistent(self._version, request.requestHeaders)
         request.start_line = (self._command, self._path, self._version)
         request.gotLength(self.length)
         self._exchange = self._to_start = request
-
-    def checkPersistence(self, request: RegistryRequest, version: bytes) -> bool:
-        """Tell whether the client wants to keep the connection; HTTP/1.0 never does."""
-        fields = request.requestHeaders.getRawHeaders(b"Connection", [])
-        tokens = {token.strip(b" \t").lower() for field in fields for token in field.split(b",")}
-        return version == b"HTTP/1.1" and b"close" not in tokens
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         if self._exchange is None:
@@ -318,9 +240,8 @@ class RegistryChannel(HTTPChannel):
             self._discard(data)
         elif self._handlingRequest:
             self._dataBuffer.append(data)
-            self._pipelined_bytes += len(data)
-            if self._pipelined_bytes > PIPELINE_BYTES:
-                self._hold("pipeline")
+            if sum(map(len, self._dataBuffer)) > PIPELINE_BYTES:
+                self._valve.hold("pipeline")
         else:
             self._note_progress(len(data))
             super().rawDataReceived(data)
@@ -335,7 +256,7 @@ class RegistryChannel(HTTPChannel):
         # What follows is kept until the exchange is over.
         self.setRawMode()
         self._stop_body_clock()
-        self._release("body")
+        self._valve.release("body")
         was_answered = request.is_answered
         request.body.complete()
         if was_answered:
@@ -352,14 +273,15 @@ class RegistryChannel(HTTPChannel):
     def hold_body(self) -> None:
         """Stop reading the body (``body.Inlet``)."""
         self._stop_body_clock()
-        self._hold("body")
+        if not self._is_closing:
+            self._valve.hold("body")
 
     def open_body(self) -> None:
         """Read the body, and expect progress (``body.Inlet``)."""
         self._is_body_timed = True
         self._unmoved_bytes = 0
         self._deadline.set(self._limits.body_timeout_seconds, self._body_expired)
-        self._release("body")
+        self._valve.release("body")
 
     def ask_for_body(self) -> None:
         """Send ``100 Continue`` if the client waits for it (``body.Inlet``)."""
@@ -395,17 +317,8 @@ class RegistryChannel(HTTPChannel):
 
     def answer_begins(self, request: RegistryRequest) -> None:
         """Decide whether the connection can be kept after the answer to ``request``."""
-        if self.site.is_draining or not (request.body.is_complete or self._has_short_rest(request)):
+        if self.site.is_draining or not (request.body.is_complete or request.has_short_rest):
             self.persistent = False
-
-    def _has_short_rest(self, request: RegistryRequest) -> bool:
-        length_bytes = request.body.length_bytes
-        return (
-            length_bytes is not None
-            and not request.body.is_over
-            and not request.awaits_continue
-            and length_bytes - request.body.received_bytes <= SHORT_REST_BYTES
-        )
 
     def requestDone(self, request: RegistryRequest) -> None:
         """Go on after an answer, when the body is done with too."""
@@ -416,7 +329,7 @@ class RegistryChannel(HTTPChannel):
             self._linger()
         else:
             request.body.discard()
-            self._release("body")
+            self._valve.release("body")
             self._deadline.set(self._limits.linger_seconds, self._linger)
 
     def _end_exchange(self) -> None:
@@ -431,10 +344,8 @@ class RegistryChannel(HTTPChannel):
             return
         self._handlingRequest = False
         self._deadline.set(self._limits.idle_timeout_seconds, self.loseConnection)
-        data = b"".join(self._dataBuffer)
-        self._dataBuffer = []
-        self._pipelined_bytes = 0
-        self._release_all()
+        data, self._dataBuffer = b"".join(self._dataBuffer), []
+        self._valve.open()
         self.line_mode = 1
         if data:
             LineReceiver.dataReceived(self, data)
@@ -442,58 +353,41 @@ class RegistryChannel(HTTPChannel):
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
-        self._written_bytes += len(data)
+        self.reader.sent(len(data))
         self.transport.write(data)
-
-    def note_sent(self, sent_bytes: int) -> None:
-        """Count bytes that were given to the socket without passing ``write``."""
-        self._written_bytes += sent_bytes
 
     def pauseProducing(self) -> None:
         """Stop answering: the client has to read first."""
         self._waitingForTransport = True
-        self.watch_reader()
+        self.reader.watch(self.transport, self.abort)
         if self._requestProducer is not None:
             self._requestProducer.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on: everything is sent."""
         self._waitingForTransport = False
-        self.unwatch_reader()
+        self._unwatch_reader()
         if self._requestProducer is not None:
             self._requestProducer.resumeProducing()
         if self._is_next_waiting:
             self._is_next_waiting = False
             self._end_exchange()
 
+    def _unwatch_reader(self) -> None:
+        if not self._is_closing:
+            self._deadline.clear()
+
     def lend_transport(self, producer: IProducer) -> None:
         """Let ``producer`` fill the socket itself: it is called whenever everything written is sent."""
         self._leave_transport()
-        self.watch_reader()
+        self.reader.watch(self.transport, self.abort)
         self.transport.registerProducer(producer, False)
 
     def take_transport_back(self) -> None:
         """Undo ``lend_transport``."""
-        self.unwatch_reader()
+        self._unwatch_reader()
         self.transport.unregisterProducer()
         if not self._is_closing:
             self._waitingForTransport = False
             self._is_registered = True
             self.transport.registerProducer(self, True)
-
-    def watch_reader(self) -> None:
-        """Abort unless the client reads some of what is being sent, again and again."""
-        self._acknowledged_bytes = self._written_bytes - unsent_bytes(self.transport)
-        self._deadline.set(self._limits.stall_timeout_seconds, self._check_reader)
-
-    def unwatch_reader(self) -> None:
-        """Expect nothing of the reader."""
-        if not self._is_closing:
-            self._deadline.clear()
-
-    def _check_reader(self) -> None:
-        acknowledged_bytes = self._written_bytes - unsent_bytes(self.transport)
-        if acknowledged_bytes > self._acknowledged_bytes:
-            self.watch_reader()
-        else:
-            self.abort()

@@ -89,6 +89,13 @@ def origin_form(target: bytes) -> bytes:
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
+def is_persistent(version: bytes, headers: Headers) -> bool:
+    """Tell whether the client wants to keep the connection; we do not keep it for HTTP/1.0."""
+    fields = headers.getRawHeaders(b"Connection") or []
+    tokens = {token.strip(b" \t").lower() for field in fields for token in field.split(b",")}
+    return version == b"HTTP/1.1" and b"close" not in tokens
+
+
 def refusal_of(method: bytes, target: bytes, version: bytes, headers: Headers) -> Refusal | None:
     """Return why a request cannot be routed, or None when it can.
 

@@ -21,6 +21,9 @@ from dockreg_tx.web.body import RequestBody
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
 
+#: The rest of an unwanted body is read, and the connection kept, when it is no longer than this.
+SHORT_REST_BYTES = 64 * 1024
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -139,6 +142,14 @@ class RegistryRequest(server.Request):
         self.site.request_ended(self)
 
     # --- the answer
+
+    @property
+    def has_short_rest(self) -> bool:
+        """Whether what is missing of the body is little, and on its way."""
+        length_bytes = self.body.length_bytes
+        if length_bytes is None or self.body.is_over or self.awaits_continue:
+            return False
+        return length_bytes - self.body.received_bytes <= SHORT_REST_BYTES
 
     def channel_or_raise(self) -> RegistryChannel:
         """Return the channel of a request that is not over."""

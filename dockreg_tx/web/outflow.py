@@ -282,7 +282,7 @@ class _FileSender:
                 raise OSError(f"the blob ends {self._end - self._position} bytes too early")
             self._position += sent_bytes
             self._request.sentLength += sent_bytes
-            self._channel.note_sent(sent_bytes)
+            self._channel.reader.sent(sent_bytes)
         return self._position >= self._end
 
     def _advise(self, turn_end: int) -> None:

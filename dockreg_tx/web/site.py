@@ -11,9 +11,10 @@ from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from dockreg_tx.ports import NewId, Now
-from dockreg_tx.web.channel import Limits, RegistryChannel
+from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.surroundings import Limits
 
 #: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
 CLIENT_CLOSED_REQUEST = 499
@@ -50,7 +51,7 @@ class RegistrySite(server.Site):
         access_log: called once for each request; None for no log.
         now: wall-clock time for the log and the Date header; None to take the clock's.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
-            ``channel.Limits``.
+            ``surroundings.Limits``.
     """
 
     def __init__(

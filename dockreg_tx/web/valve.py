@@ -1,0 +1,32 @@
+"""Reading from a connection, or not: it flows while nobody has a reason to hold it."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IPushProducer
+
+
+class Valve:
+    """Pauses a transport while there is at least one reason to."""
+
+    def __init__(self, transport: IPushProducer) -> None:
+        self._transport = transport
+        self._reasons: set[str] = set()
+
+    def hold(self, reason: str) -> None:
+        """Stop reading until this reason, too, is gone."""
+        if not self._reasons:
+            self._transport.pauseProducing()
+        self._reasons.add(reason)
+
+    def release(self, reason: str) -> None:
+        """Take one reason away."""
+        if reason in self._reasons:
+            self._reasons.remove(reason)
+            if not self._reasons:
+                self._transport.resumeProducing()
+
+    def open(self) -> None:
+        """Read, whatever the reasons were."""
+        if self._reasons:
+            self._reasons.clear()
+            self._transport.resumeProducing()
