@@ -153,6 +153,11 @@ class RegistryService(Service):
             root=self._layout.root,
             users=users,
         )
+        if os.path.exists(self._layout.admin_password):
+            _log.info(
+                "the first password of user admin is in {path}: remove the file once you have it",
+                path=self._layout.admin_password,
+            )
         self._sweep = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_once(registry)))
         self._sweep.clock = self._reactor
         self._sweep.start(SWEEP_INTERVAL_SECONDS, now=True)

@@ -82,6 +82,21 @@ class FileBlobStore:
             raise BlobUnknown(str(digest))
         return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking)
 
+    async def check(self) -> None:
+        """Do nothing when new content can be written.
+
+        Raises:
+            StorageFull, StoreUnavailable: it cannot.
+        """
+        await self._blocking.run(self._check)
+
+    def _check(self) -> None:
+        with refusals():
+            # A name that changes nothing: the question is whether the disk takes an entry at all.
+            path = self._layout.passing_path("check", self._new_id())
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.unlink(path)
+
     async def put(self, digest: Digest, content: bytes) -> EnsureContent:
         """Store small content durably under ``digest``, which the caller has verified.
 
