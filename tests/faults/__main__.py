@@ -1,0 +1,69 @@
+"""``python -m tests.faults [--only NAME] [--cycles N] [--seed N]``: the long campaigns, with their figures.
+
+The exit status is 0 when nothing was lost, and when every server broken on purpose was caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run
+from tests.faults.disks import missing
+
+CYCLES = 50
+
+#: Name of each campaign, its scene, and whether it must lose something.
+CAMPAIGNS: dict[str, tuple[Callable[[], AbstractContextManager[Scene]], bool]] = {
+    "kill": (kill_scene, False),
+    "power": (power_scene, False),
+    "power-two-disks": (partial(power_scene, split=True), False),
+    "control-without-directory-fsync": (partial(power_scene, split=True, broken="directory-fsync"), True),
+    "control-without-file-fsync": (partial(power_scene, broken="file-fsync"), True),
+}
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def campaign(name: str, cycles: int, seed: int) -> bool:
+    """Run one campaign, print its figures, and tell whether it went as it must."""
+    scene_of, must_lose = CAMPAIGNS[name]
+    outcome = Outcome(name, seed)
+    with scene_of() as scene:
+        run(scene, outcome, cycles, stop_when_lost=must_lose)
+    is_well = bool(outcome.lost) == must_lose
+    verdict = (
+        ("caught, as it must be" if is_well else "NOT CAUGHT") if must_lose else ("ok" if is_well else "LOST")
+    )
+    say(f"{outcome}: {verdict}")
+    for line in outcome.lost[: 3 if must_lose else 50]:
+        say(f"    {line}")
+    return is_well
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--only", choices=list(CAMPAIGNS), help="one campaign")
+    parser.add_argument("--cycles", type=int, default=CYCLES)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    chosen = parser.parse_args()
+    reason, results = missing(), []
+    for name in [chosen.only] if chosen.only else list(CAMPAIGNS):
+        if reason and name != "kill":
+            say(f"{name}: skipped: {reason}")
+            continue
+        results.append(campaign(name, chosen.cycles, chosen.seed))
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
