@@ -127,7 +127,7 @@ class WriterTests(SynchronousTestCase):
         self.assertIn("after", self.uploads())
 
     def test_everything_happens_under_the_lock(self) -> None:
-        """Transactions, checkpoints and the close hold the lock that all processes share, and give it back."""
+        """Transactions, checkpoints and the close hold the lock of all processes, and give it back."""
         descriptor = os.open(os.path.join(self.root, "db.lock"), os.O_RDWR)
         self.addCleanup(os.close, descriptor)
         held: list[bool] = []
