@@ -120,7 +120,7 @@ def _check_schema_version(document: Mapping[str, object], media_type: str) -> No
     version = document.get("schemaVersion")
     if version is None and media_type == OCI_ARTIFACT:
         return  # artifact manifests had no such field
-    if isinstance(version, bool) or not isinstance(version, int) or version != 2:
+    if not isinstance(version, int) or version != 2:
         raise ManifestInvalid("$.schemaVersion must be 2")
 
 
