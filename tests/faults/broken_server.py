@@ -1,4 +1,4 @@
-"""The server with one promise of the disk broken on purpose: the campaigns must catch it, or they prove nothing.
+"""The server with one promise of the disk broken on purpose; campaigns that do not catch it prove nothing.
 
 ``python -m tests.faults.broken_server FAULT -n --pidfile= dockreg …`` is ``twistd`` with the fault.
 """

@@ -87,6 +87,8 @@ class DockerClient:
             name.decode().lower(): b", ".join(values).decode("latin-1")
             for name, values in answer.headers.getAllRawHeaders()
         }
+        if method != "HEAD" and isinstance(answer.length, int):
+            raw["content-length"] = str(answer.length)  # Twisted's client takes this header away
         return Reply(answer.code, raw, content)
 
     async def ping(self) -> Reply:
