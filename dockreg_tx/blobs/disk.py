@@ -91,11 +91,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def place(self, source: str, target: str, *, size_bytes: int, passing: str) -> None:
+    def place(self, source: str, target: str, *, size_bytes: int, passing: str) -> int | None:
         """Link the synced file ``source`` to ``target`` and sync the directory.
 
         A target of the same size is kept, for it was verified when it was placed; one of another size is
         damaged and replaced, by way of the name ``passing``.
+
+        Returns:
+            What to give to ``still_placed``.
         """
         try:
             self.link(source, target)
@@ -107,6 +110,25 @@ class Disk:
                 self.replace(passing, target)
         # Kept or not: whoever placed it may not have come to its own fsync yet.
         self.sync_directory(os.path.dirname(target))
+        return self._inode(target)
+
+    def still_placed(self, target: str, inode: int | None) -> bool:
+        """Tell whether a blob is in its place for good, some time after ``place`` put it there.
+
+        Garbage collection may have taken it; and if another push has replaced it since, its entry may not be
+        on disk yet, and is synced here.
+        """
+        present = self._inode(target)
+        if present is not None and present != inode:
+            self.sync_directory(os.path.dirname(target))
+            present = self._inode(target)
+        return present is not None
+
+    def _inode(self, path: str) -> int | None:
+        try:
+            return os.stat(path).st_ino
+        except FileNotFoundError:
+            return None
 
 
 class OpenFile:

@@ -107,13 +107,14 @@ class FileBlobStore:
         target = self._layout.blob_path(digest)
 
         def ensure() -> None:
-            if not os.path.exists(target):
-                self._put(target, [content])
+            with refusals():
+                if not self._disk.still_placed(target, inode):
+                    self._put(target, [content])
 
-        await self._blocking.run(self._put, target, [content])
+        inode = await self._blocking.run(self._put, target, [content])
         return ensure
 
-    def _put(self, target: str, parts: Sequence[bytes]) -> None:
+    def _put(self, target: str, parts: Sequence[bytes]) -> int | None:
         name = self._new_id()
         passing = self._layout.passing_path("put", name)
         with refusals():
@@ -123,7 +124,7 @@ class FileBlobStore:
                 # When this fails the file is dropped: the kernel forgets the error and the data with it, so a
                 # second fsync would lie.
                 self._disk.fsync(descriptor)
-                self._disk.place(
+                return self._disk.place(
                     passing,
                     target,
                     size_bytes=sum(map(len, parts)),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
@@ -53,6 +53,7 @@ class FileUploadWriter:
         self._running: RunningHash | None = None
         self._is_entry_synced = False
         self._is_published = status.st_nlink > 1 or not status.st_mode & 0o200
+        self._is_lost = False
         self._is_dropped = False
         self._is_closed = False
 
@@ -121,19 +122,28 @@ class FileUploadWriter:
         try:
             await self._run(self._sync, not self._is_entry_synced)
         except StoreUnavailable:
-            self._drop_unless_closed()
+            self._drop_if_lost()
             raise
         self._is_entry_synced = True
         self.synced_bytes = max(self.synced_bytes, offset_bytes)
 
     def _sync(self, with_entry: bool) -> None:
-        with refusals(), self._file.use() as descriptor:
+        with refusals(), self._file.use() as descriptor, self._no_second_chance():
             self._disk.fdatasync(descriptor)
             if with_entry:
                 self._disk.sync_directory(self._places.layout.uploads)
 
-    def _drop_unless_closed(self) -> None:
-        if self._is_closed:  # then it was not the disk that refused
+    @contextmanager
+    def _no_second_chance(self) -> Iterator[None]:
+        """Note a failing fsync: the kernel tells it once, and drops the pages."""
+        try:
+            yield
+        except OSError:
+            self._is_lost = True
+            raise
+
+    def _drop_if_lost(self) -> None:
+        if not self._is_lost:  # the request had ended, or a link was refused
             return
         self._is_dropped = True
         self._running = None
@@ -185,6 +195,7 @@ class FileUploadWriter:
                 self._disk.fdatasync(copy.fileno())
                 self._disk.replace(passing, self._path)
             except OSError:
+                copy.close()
                 with suppress(OSError):
                     os.unlink(passing)
                 raise
@@ -237,26 +248,28 @@ class FileUploadWriter:
         size_bytes = self.offset_bytes
         self._is_published = True
         try:
-            status = await self._run(self._sync_for_ever)
+            status, inode = await self._run(self._sync_and_place, target, size_bytes)
         except StoreUnavailable:
-            self._drop_unless_closed()
+            self._drop_if_lost()
             raise
         self.synced_bytes = size_bytes
-        await self._run(self._place, target, size_bytes, status)
 
         def ensure() -> None:
-            if not os.path.exists(target):
-                self._place(target, size_bytes, status)
+            with refusals():
+                if not self._disk.still_placed(target, inode):
+                    self._place(target, size_bytes, status)
 
         return ensure
 
-    def _sync_for_ever(self) -> os.stat_result:
+    def _sync_and_place(self, target: str, size_bytes: int) -> tuple[os.stat_result, int | None]:
         with refusals(), self._file.use() as descriptor:
             os.fchmod(descriptor, BLOB_MODE)
-            self._disk.fsync(descriptor)
-            return os.fstat(descriptor)
+            with self._no_second_chance():
+                self._disk.fsync(descriptor)
+            status = os.fstat(descriptor)
+            return status, self._place(target, size_bytes, status)
 
-    def _place(self, target: str, size_bytes: int, status: os.stat_result) -> None:
+    def _place(self, target: str, size_bytes: int, status: os.stat_result) -> int | None:
         """Link what was hashed and synced, and nothing else, whatever lies under the upload's name by now."""
         with refusals():
             try:
@@ -264,7 +277,7 @@ class FileUploadWriter:
                 if not os.path.samestat(present, status) or present.st_size != size_bytes:
                     raise BlobUploadUnknown(self._id)
                 passing = self._places.layout.passing_path("place", self._id)
-                self._disk.place(self._path, target, size_bytes=size_bytes, passing=passing)
+                return self._disk.place(self._path, target, size_bytes=size_bytes, passing=passing)
             except FileNotFoundError as error:
                 if os.path.exists(self._path):
                     raise

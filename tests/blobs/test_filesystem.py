@@ -23,7 +23,7 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
     def setUp(self) -> None:
         self.layout = make_root(os.path.abspath(self.mktemp()))
         self.disk = Disk()
-        self.blobs = FileBlobStore(
+        self.blobs = self.files = FileBlobStore(
             layout=self.layout, blocking=InlineBlocking(), new_id=counting_ids(), disk=self.disk
         )
 
@@ -38,6 +38,15 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
         """A blob's file is read-only, and closed to others."""
         self.successResultOf(self.blobs.put(DIGEST, CONTENT))
         self.assertEqual(0o440, stat.S_IMODE(os.stat(self.layout.blob_path(DIGEST)).st_mode))
+
+    def test_check(self) -> None:
+        """The check leaves nothing behind, and fails where no file can be made."""
+        uploads = self.layout.uploads
+        self.successResultOf(self.files.check())
+        self.assertEqual([], os.listdir(uploads))
+        os.rename(uploads, uploads + ".away")
+        self.failureResultOf(self.files.check(), StoreUnavailable)
+        os.rename(uploads + ".away", uploads)
 
     def test_fileno(self) -> None:
         """The descriptor can be given to sendfile, and is gone after close, which may come twice."""

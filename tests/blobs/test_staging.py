@@ -146,6 +146,21 @@ class DurabilityTests(FileStagingCase):
             self.disk.calls,
         )
 
+    def test_ensure_syncs_what_another_push_placed(self) -> None:
+        """A blob that was collected and pushed by another meanwhile counts only when its entry is synced."""
+        digest = Digest.of(b"bytes")
+        writer = self.opened()
+        self.successResultOf(writer.append(whole_body([b"bytes"])))
+        ensure = self.successResultOf(writer.publish(digest))
+        self.disk.calls.clear()
+        ensure()
+        self.assertEqual([], self.disk.calls)
+        self.collect(digest)
+        with open(self.layout.blob_path(digest), "wb") as blob:
+            blob.write(b"bytes")
+        ensure()
+        self.assertEqual([("fsync", digest.encoded[:2])], self.disk.calls)
+
     def test_name_is_synced_once(self) -> None:
         """The directory is synced for the first append only, as long as this process knows the upload."""
         self.write(b"one")
@@ -238,11 +253,7 @@ class DurabilityTests(FileStagingCase):
 
     def test_failed_sync_beside_a_write(self) -> None:
         """A sync that fails while a batch is written ends both with the sync's error."""
-
-        def fail(_: int) -> None:
-            raise OSError(errno.EIO, "no")
-
-        self.patch(self.disk, "fdatasync", fail)
+        self.patch(self.disk, "fdatasync", self.refuse)
         writer, body = self.opened(), HandFedBody()
         appending = Deferred.fromCoroutine(writer.append(body))
         body.feed(b"x")
@@ -256,6 +267,28 @@ class DurabilityTests(FileStagingCase):
         self.blocking.release()
         self.failureResultOf(appending, StoreUnavailable)
         self.assertEqual((0, 0), (writer.offset_bytes, writer.synced_bytes))
+
+    def test_failed_sync_at_open(self) -> None:
+        """A file that cannot be synced when it is opened is dropped, and nothing stays open or locked."""
+        self.write(b"bytes")
+        self.patch(self.disk, "fdatasync", self.refuse)
+        self.failureResultOf(self.new_staging().open(UPLOAD), StoreUnavailable)
+        self.assertEqual([], os.listdir(self.layout.uploads))
+        self.assertEqual(0, self.opened().offset_bytes)
+
+    def test_failed_copy(self) -> None:
+        """When a published upload cannot be copied, it stays as it is, and no half copy is left."""
+        self.write(b"bytes")
+        writer = self.opened()
+        self.successResultOf(writer.publish(Digest.of(b"bytes")))
+        self.patch(self.disk, "fdatasync", self.refuse)
+        self.failureResultOf(writer.append(whole_body([b"+"])), StoreUnavailable)
+        self.assertEqual(5, writer.offset_bytes)
+        self.assertEqual([UPLOAD], os.listdir(self.layout.uploads))
+
+    def refuse(self, _: int) -> None:
+        """Refuse, as a broken disk does."""
+        raise OSError(errno.EIO, "no")
 
     def test_sweep(self) -> None:
         """Passing files that a crash left are swept, uploads are not, and neither is listed wrongly."""
