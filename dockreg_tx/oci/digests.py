@@ -68,7 +68,6 @@ class Digest:
         """Whether content can be stored and verified under this digest's algorithm."""
         return self.algorithm in ALGORITHMS
 
-
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.encoded}"
 

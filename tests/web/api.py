@@ -1,0 +1,154 @@
+"""The web layer over memory backends on a loopback port, with treq as its client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import treq
+from twisted.internet import reactor  # noqa: TID251 - real sockets need the real reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.http_headers import Headers
+
+from dockreg_tx.access.grants import Grant, Principal, anonymous_principal
+from dockreg_tx.oci.errors import Unauthorized
+from dockreg_tx.registry.push import ManifestRules
+from dockreg_tx.web.guard import Guard
+from dockreg_tx.web.health import Health
+from dockreg_tx.web.links import Links
+from dockreg_tx.web.routes import RegistryResource, registry_app
+from dockreg_tx.web.site import AccessEntry, RegistrySite
+from dockreg_tx.web.table import Endpoints, registry_routes
+from dockreg_tx.web.v2.base import Base
+from dockreg_tx.web.v2.blobs import Blobs
+from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.tags import Tags
+from dockreg_tx.web.v2.uploads import UploadSessions
+from tests.registry.world import World
+
+#: Users of the tests, each with the password "secret".
+USERS: Mapping[str, Principal] = {
+    "admin": Principal("admin", is_admin=True),
+    "puller": Principal("puller", grants=(Grant.parse("Docker.Download"),)),
+    "pusher": Principal("pusher", grants=(Grant.parse("Docker.Upload"),)),
+    "creator": Principal("creator", grants=(Grant.parse("create,pull:**"),)),
+    "team": Principal("team", grants=(Grant.parse("*:team/**"),)),
+    "nobody": Principal("nobody"),
+}
+
+
+class FixedAuthenticator:
+    """Knows ``USERS``."""
+
+    async def authenticate(self, username: str, password: str) -> Principal:
+        """Return the user, if the password is "secret"."""
+        if username in USERS and password == "secret":
+            return USERS[username]
+        raise Unauthorized("wrong user name or password")
+
+
+class Reply:
+    """An answer, read whole."""
+
+    def __init__(self, status: int, headers: Any, body: bytes, length: Any) -> None:
+        self.status = status
+        #: Content-Length of anything but a HEAD, which the client keeps apart from the headers.
+        self.length = length
+        self._headers = headers
+        self.body = body
+
+    def header(self, name: str) -> str | None:
+        """Return the only value of a header, None when it is absent."""
+        values = self._headers.getRawHeaders(name)
+        if values is None:
+            return None
+        (value,) = values
+        return str(value)
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The first code of an OCI error body."""
+        return str(self.json["errors"][0]["code"])
+
+
+class ApiCase(TestCase):
+    """A test case with a registry at ``self.url``."""
+
+    anonymous_mode: Any = "none"
+    rules = ManifestRules()
+    timeout = 30
+
+    def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
+        """Serve."""
+        self.world = World(self.rules)
+        self.accesses: list[AccessEntry] = []
+        guard = Guard(
+            authenticator=FixedAuthenticator(), anonymous=anonymous_principal(self.anonymous_mode, ())
+        )
+        numbers = iter(range(1_000_000))
+        site = RegistrySite(
+            RegistryResource(registry_app(registry_routes(self._endpoints()), guard=guard)),
+            clock=reactor,
+            new_request_id=lambda: f"request-{next(numbers)}",
+            access_log=self.accesses.append,
+        )
+        self.port: IListeningPort = reactor.listenTCP(
+            0,
+            site,  # type: ignore[arg-type]  # a factory of its own kind of protocol
+            interface="127.0.0.1",
+        )
+        self.number: int = self.port.getHost().port  # type: ignore[attr-defined]  # IPv4Address
+        self.url = f"http://127.0.0.1:{self.number}"
+        pool = HTTPConnectionPool(reactor, persistent=True)
+        self.client = treq.client.HTTPClient(Agent(reactor, pool=pool))
+        self.addCleanup(self.port.stopListening)
+        self.addCleanup(pool.closeCachedConnections)
+
+        return Deferred.fromCoroutine(self.fill())
+
+    async def fill(self) -> None:
+        """Put something into the registry, before each test."""
+
+    def _endpoints(self) -> Endpoints:
+        world = self.world
+        links = Links()
+        return Endpoints(
+            health=Health(checks={"database": world.records.check}),
+            base=Base(),
+            blobs=Blobs(pull=world.pull, remove=world.remove),
+            uploads=UploadSessions(uploads=world.uploads, push=world.push, links=links),
+            manifests=Manifests(pull=world.pull, push=world.push, remove=world.remove, links=links),
+            tags=Tags(browse=world.browse, links=links),
+            catalog=Catalog(browse=world.browse, links=links),
+        )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        user: str | None = "admin",
+        password: str = "secret",
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> Reply:
+        """Return the answer to a request."""
+        response = await self.client.request(
+            method,
+            self.url + path,
+            auth=None if user is None else (user, password),
+            headers=Headers({name: [value] for name, value in (headers or {}).items()}),
+            data=data,
+            allow_redirects=False,
+        )
+        return Reply(response.code, response.headers, await treq.content(response), response.length)
