@@ -106,7 +106,9 @@ class RequestBody:
 
     async def _flow(self) -> None:
         self._done = done = Deferred[None]()
-        if not self._is_paused:
+        if self._is_paused:
+            self._inlet.hold_body()
+        else:
             self._inlet.open_body()
         try:
             await done

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import parse_qs, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
+from twisted.web import http, server
 
 from dockreg_tx.oci.errors import BodyBroken, ErrorCode
 from dockreg_tx.web.body import RequestBody
@@ -83,7 +83,7 @@ class RegistryRequest(server.Request):
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Route the request; its body may still be on the way, so no form is parsed."""
         self.path, _, query = path.partition(b"?")
-        self.args = parse_qs(query, keep_blank_values=True) if query else {}
+        self.args = http.parse_qs(query, keep_blank_values=True) if query else {}
         self.process()
 
     def process(self) -> None:
@@ -98,7 +98,8 @@ class RegistryRequest(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Answer 500 with an OCI error body; the failure goes to the log only."""
-        self._log.failure("request {request_id} failed", failure=reason, request_id=self.request_id)
+        if not (self.is_over and reason.check(BodyBroken)):
+            self._log.failure("request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.is_over:
             return reason
         if self.startedWriting:
