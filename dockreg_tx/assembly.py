@@ -27,6 +27,7 @@ from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
 from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
 from dockreg_tx.web.v2.uploads import UploadSessions
 
@@ -79,10 +80,11 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     endpoints = Endpoints(
         health=Health(checks={"database": records.check, "storage": blobs.check}),
         base=Base(),
-        blobs=Blobs(pull=pull, remove=remove),
+        blobs=Blobs(pull=pull, remove=remove, new_boundary=around.new_id),
         uploads=UploadSessions(uploads=uploads, push=push, links=links),
         manifests=Manifests(pull=pull, push=push, remove=remove, links=links),
         tags=Tags(browse=browse, links=links),
+        referrers=Referrers(browse=browse, links=links),
         catalog=Catalog(browse=browse, links=links),
     )
     app = registry_app(registry_routes(endpoints), guard=_guard(settings, records, around))

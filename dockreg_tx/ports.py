@@ -273,6 +273,18 @@ class UploadRecord:
     algorithm: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ReferrerRecord:
+    """A manifest whose subject is another one, as a listing of referrers shows it."""
+
+    digest: Digest
+    media_type: str
+    size_bytes: int
+    #: Empty for an index that states none.
+    artifact_type: str
+    annotations: dict[str, str]
+
+
 class PullRecords(Protocol):
     """Indexed look-ups, cheap enough for the reactor."""
 
@@ -298,6 +310,20 @@ class BrowseRecords(Protocol):
 
     async def repositories(self, after: str, limit: int) -> list[str]:
         """Return up to ``limit`` names of repositories, sorted by their bytes."""
+        ...
+
+    async def referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        artifact_types: Sequence[str],
+        after: str,
+        limit: int,
+    ) -> list[ReferrerRecord]:
+        """Return up to ``limit`` manifests whose subject this is, by digest.
+
+        The subject need not exist. Only manifests of these types are listed, unless there are none.
+        """
         ...
 
     async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:

@@ -6,8 +6,12 @@ import secrets
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from twisted.internet.interfaces import IReactorTime
+
 from dockreg_tx.access.passwords import generate_password, hash_password
 from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.first_start import ensure_admin
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import Now
@@ -16,6 +20,18 @@ from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.root import RootUnusable
 
 T = TypeVar("T")
+
+
+def clear_passing_files(layout: RootLayout, clock: IReactorTime) -> None:
+    """Remove half-written files that a crash left; only while no other server works on the root.
+
+    Raises:
+        RootUnusable: with one line; the disk refuses.
+    """
+    try:
+        run_inline(FileUploadStaging(layout=layout, blocking=InlineBlocking(), clock=clock).sweep())
+    except StoreUnavailable as error:
+        raise RootUnusable(f"{layout.uploads}: {error.message}") from error
 
 
 def prepare_database(layout: RootLayout, *, now: Now) -> int:

@@ -23,7 +23,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners
 from dockreg_tx.logs import access_fields, access_line, line_observer
-from dockreg_tx.preparation import prepare_database
+from dockreg_tx.preparation import clear_passing_files, prepare_database
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
 from dockreg_tx.settings import Settings
@@ -102,6 +102,7 @@ class RegistryService(Service):
 
     def _start(self) -> None:
         self._lock.note_owner()
+        clear_passing_files(self._layout, self._reactor)
         users = prepare_database(self._layout, now=wall_clock)
         for pool in self._pools.values():
             pool.start()

@@ -17,6 +17,7 @@ from dockreg_tx.ports import (
     ManifestRecord,
     NewManifest,
     ReferenceKind,
+    ReferrerRecord,
     UploadRecord,
 )
 from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_invalid, tag_denied
@@ -26,6 +27,8 @@ from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_inva
 class _Repository:
     blobs: set[Digest] = field(default_factory=set)
     manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
+    #: For each manifest with a subject, that and how it is listed.
+    referrers: dict[Digest, tuple[Digest, ReferrerRecord]] = field(default_factory=dict)
     tags: dict[str, Digest] = field(default_factory=dict)
 
 
@@ -60,6 +63,22 @@ class _MemoryContent:
     async def repositories(self, after: str, limit: int) -> list[str]:
         """Return up to ``limit`` names of repositories, sorted by their bytes."""
         return _page(self._repositories, after, limit)
+
+    async def referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        artifact_types: Sequence[str],
+        after: str,
+        limit: int,
+    ) -> list[ReferrerRecord]:
+        """Return up to ``limit`` manifests whose subject this is, by digest."""
+        found = {
+            str(record.digest): record
+            for target, record in self._known(repository).referrers.values()
+            if target == subject and (not artifact_types or record.artifact_type in artifact_types)
+        }
+        return [found[digest] for digest in _page(found, after, limit)]
 
     async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
         """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""
@@ -120,6 +139,9 @@ class _MemoryContent:
         known.manifests[manifest.digest] = record
         self._sizes_bytes[manifest.digest] = size_bytes
         known.tags |= {tag.text: manifest.digest for tag in tags}
+        for reference in manifest.references:
+            if reference.kind is ReferenceKind.SUBJECT:
+                known.referrers[manifest.digest] = (reference.digest, _referrer(manifest))
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
         """Remove one tag, keeping its manifest; False when there was none."""
@@ -131,6 +153,7 @@ class _MemoryContent:
         """Remove a manifest and every tag that points at it; False when there was none."""
         known = self._known(repository)
         known.tags = {tag: target for tag, target in known.tags.items() if target != digest}
+        known.referrers.pop(digest, None)
         return known.manifests.pop(digest, None) is not None
 
     async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
@@ -277,3 +300,13 @@ class MemoryRecords(_MemoryContent, _MemoryAccounts):
 def _page(texts: Iterable[str], after: str, limit: int | None) -> list[str]:
     # Names and tags are ASCII, so the order of characters is that of bytes.
     return list(islice((text for text in sorted(texts) if text > after), limit))
+
+
+def _referrer(manifest: NewManifest) -> ReferrerRecord:
+    return ReferrerRecord(
+        manifest.digest,
+        manifest.media_type,
+        len(manifest.content),
+        manifest.artifact_type,
+        manifest.annotations,
+    )

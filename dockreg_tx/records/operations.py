@@ -14,6 +14,7 @@ from dockreg_tx.ports import (
     EnsureContent,
     ManifestRecord,
     NewManifest,
+    ReferrerRecord,
     UploadRecord,
 )
 from dockreg_tx.records import pushes, removals, sessions, users
@@ -67,6 +68,20 @@ class SqliteOperations(ABC):
         """Return up to ``limit`` names of repositories, sorted by their bytes."""
         run = self._scan if limit > PAGE_LIMIT else self._read
         return await run(lambda reader: reader.repositories(after, limit))
+
+    async def referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        artifact_types: Sequence[str],
+        after: str,
+        limit: int,
+    ) -> list[ReferrerRecord]:
+        """Return up to ``limit`` manifests whose subject this is, by digest."""
+        # In a thread: annotations may be long.
+        return await self._scan(
+            lambda reader: reader.referrers(repository, subject, artifact_types, after, limit)
+        )
 
     async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
         """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from threading import Condition
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from sqlite_utils import Database
 
 from dockreg_tx.oci.digests import Digest, Reference
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import Account, BlobRecord, ManifestRecord, UploadRecord
+from dockreg_tx.ports import Account, BlobRecord, ManifestRecord, ReferrerRecord, UploadRecord
 from dockreg_tx.records import statements
 from dockreg_tx.records.connections import PATIENCE_MS, open_reader
 
@@ -58,6 +59,30 @@ class SqliteReader:
     def repositories(self, after: str, limit: int) -> list[str]:
         """Return a page of repository names in byte order."""
         return self._texts(statements.REPOSITORIES, after=after, limit=limit)
+
+    def referrers(
+        self,
+        repository: RepositoryName,
+        subject: Digest,
+        artifact_types: Sequence[str],
+        after: str,
+        limit: int,
+    ) -> list[ReferrerRecord]:
+        """Return a page of the manifests whose subject this is."""
+        parameters = {
+            "repository": repository.text,
+            "subject": str(subject),
+            "artifact_types": json.dumps(list(artifact_types)) if artifact_types else None,
+            "after": after,
+            "limit": limit,
+        }
+        rows = self._database.execute(statements.REFERRERS, parameters)
+        return [
+            ReferrerRecord(
+                Digest.parse(digest), media_type, size_bytes, artifact_type, json.loads(annotations)
+            )
+            for digest, media_type, size_bytes, artifact_type, annotations in rows
+        ]
 
     def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
         """Return a page of names of repositories that the blob is linked to."""

@@ -40,6 +40,17 @@ LIMIT :limit
 
 REPOSITORIES = "SELECT name FROM repositories WHERE name > :after ORDER BY name LIMIT :limit"
 
+REFERRERS = """
+SELECT manifests.digest, manifests.media_type, manifests.size_bytes, manifests.artifact_type,
+    manifests.annotations
+FROM repositories
+JOIN manifests ON manifests.repository_id = repositories.id
+WHERE repositories.name = :repository AND manifests.subject = :subject AND manifests.digest > :after
+    AND (:artifact_types IS NULL OR manifests.artifact_type IN (SELECT value FROM json_each(:artifact_types)))
+ORDER BY manifests.digest
+LIMIT :limit
+"""
+
 REPOSITORIES_WITH_BLOB = """
 SELECT repositories.name
 FROM repository_blobs

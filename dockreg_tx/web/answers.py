@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dockreg_tx.oci.ranges import ByteRange
 from dockreg_tx.ports import OpenBlob
 
 Headers = tuple[tuple[str, str], ...]
@@ -33,10 +34,26 @@ class BlobAnswer:
     length_bytes: int
 
 
-AnyAnswer = Answer | BlobAnswer
+@dataclass(frozen=True, slots=True)
+class PartsAnswer:
+    """An answer of texts and ranges of an open blob, one after the other; its sender closes the blob."""
+
+    status: int
+    headers: Headers
+    blob: OpenBlob
+    parts: tuple[bytes | ByteRange, ...]
 
 
-def json_answer(document: object, *, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+AnyAnswer = Answer | BlobAnswer | PartsAnswer
+
+
+def json_answer(
+    document: object,
+    *,
+    status: int = 200,
+    headers: Sequence[tuple[str, str]] = (),
+    content_type: str = JSON,
+) -> Answer:
     """Return ``document`` as compact JSON."""
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    return Answer(status, (("Content-Type", JSON), *headers), body)
+    return Answer(status, (("Content-Type", content_type), *headers), body)

@@ -11,6 +11,7 @@ from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
 from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
 from dockreg_tx.web.v2.uploads import UploadSessions
 
@@ -31,6 +32,7 @@ class Endpoints:
     uploads: UploadSessions
     manifests: Manifests
     tags: Tags
+    referrers: Referrers
     catalog: Catalog
 
 
@@ -76,4 +78,5 @@ def registry_routes(endpoints: Endpoints) -> list[Route]:
             },
         ),
         Route("tags", f"{repository}/tags/list", _reading(PULL, endpoints.tags.get)),
+        Route("referrers", f"{repository}/referrers/<digest>", _reading(PULL, endpoints.referrers.get)),
     ]

@@ -17,6 +17,7 @@ from dockreg_tx.ports import (
     NewManifest,
     Records,
     ReferenceKind,
+    ReferrerRecord,
     UploadRecord,
 )
 from tests.contracts.accounts_contract import AccountRecordsContract
@@ -341,6 +342,30 @@ class RecordsContract(AccountRecordsContract):
         self.assertEqual([], await self.records.repositories_with_blob(CONFIG, "", 10))
 
     # --- upload sessions
+
+    async def test_referrers(self) -> None:
+        """Manifests are found by their subject, which need not exist, in order, by page and by type."""
+        subject = Digest.of(b"never pushed")
+        reference = ContentReference(ReferenceKind.SUBJECT, subject, 12, required=False)
+        expected = {}
+        for content, artifact_type in ((b"1", "sbom"), (b"2", "signature"), (b"3", "sbom"), (b"4", "")):
+            annotations = {"key": artifact_type}
+            await self.put(
+                image(content, references=(reference,), artifact_type=artifact_type, annotations=annotations)
+            )
+            digest = Digest.of(content)
+            expected[str(digest)] = ReferrerRecord(digest, MEDIA_TYPE, 1, artifact_type, annotations)
+        ordered = [expected[digest] for digest in sorted(expected)]
+        referrers = self.records.referrers
+        self.assertEqual(ordered, await referrers(APP, subject, (), "", 10))
+        self.assertEqual(ordered[:2], await referrers(APP, subject, (), "", 2))
+        self.assertEqual(ordered[2:], await referrers(APP, subject, (), str(ordered[1].digest), 10))
+        boms = [record for record in ordered if record.artifact_type == "sbom"]
+        self.assertEqual(boms, await referrers(APP, subject, ("sbom", "x"), "", 10))
+        self.assertEqual([], await referrers(OTHER, subject, (), "", 10))
+        self.assertEqual([], await referrers(APP, Digest.of(b"1"), (), "", 10))
+        await self.records.delete_manifest(APP, ordered[0].digest, by="alice", now=2.0)
+        self.assertEqual(ordered[1:], await referrers(APP, subject, (), "", 10))
 
     async def test_upload_session(self) -> None:
         """A session keeps what was recorded, until it ends."""

@@ -96,4 +96,6 @@ class MigrationTests(SynchronousTestCase):
                 f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(parameters, "")
             ).fetchall()
             for *_, step in plan:
-                self.assertFalse(step.startswith("SCAN"), f"{name}: {step}")
+                # json_each walks a parameter, not a table.
+                is_scan = step.startswith("SCAN") and not step.startswith("SCAN json_each")
+                self.assertFalse(is_scan, f"{name}: {step}")

@@ -27,6 +27,7 @@ from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
 from dockreg_tx.web.v2.manifests import Manifests
+from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
 from dockreg_tx.web.v2.uploads import UploadSessions
 from tests.registry.world import World
@@ -125,10 +126,11 @@ class ApiCase(TestCase):
         return Endpoints(
             health=Health(checks={"database": world.records.check}),
             base=Base(),
-            blobs=Blobs(pull=world.pull, remove=world.remove),
+            blobs=Blobs(pull=world.pull, remove=world.remove, new_boundary=lambda: "boundary-of-the-tests"),
             uploads=UploadSessions(uploads=world.uploads, push=world.push, links=links),
             manifests=Manifests(pull=world.pull, push=world.push, remove=world.remove, links=links),
             tags=Tags(browse=world.browse, links=links),
+            referrers=Referrers(browse=world.browse, links=links),
             catalog=Catalog(browse=world.browse, links=links),
         )
 

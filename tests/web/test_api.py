@@ -254,6 +254,75 @@ class UploadTests(FilledCase):
         self.assertEqual(2, len(missing.json["errors"]))
 
 
+class ReferrerTests(FilledCase):
+    """Listing what refers to a manifest."""
+
+    async def fill(self) -> None:
+        """Push two referrers of a manifest that does not exist."""
+        await super().fill()
+        self.referrers: dict[str, str] = {}
+        for artifact_type in ("application/x.sbom+json", "application/x.signature"):
+            document = json.loads(self.manifest)
+            document["subject"] = {"mediaType": OCI_MANIFEST, "digest": str(ABSENT), "size": 3}
+            document["artifactType"] = artifact_type
+            document["annotations"] = {"a": "b"}
+            content = json.dumps(document).encode()
+            digest = Digest.of(content)
+            await self.world.put(str(digest), content)
+            self.referrers[artifact_type] = str(digest)
+
+    async def test_list(self) -> None:
+        """Referrers come as an index with type, size, artifact type and annotations."""
+        reply = await self.call("GET", f"/v2/team/app/referrers/{ABSENT}")
+        self.assertEqual("application/vnd.oci.image.index.v1+json", reply.header("Content-Type"))
+        self.assertIsNone(reply.header("OCI-Filters-Applied"))
+        self.assertEqual(
+            (2, reply.header("Content-Type")), (reply.json["schemaVersion"], reply.json["mediaType"])
+        )
+        listed = {entry["artifactType"]: entry["digest"] for entry in reply.json["manifests"]}
+        self.assertEqual(self.referrers, listed)
+        self.assertEqual({"a": "b"}, reply.json["manifests"][0]["annotations"])
+
+    async def test_filter(self) -> None:
+        """A filter is applied, several are joined by or, and an unescaped plus sign is understood."""
+        path = f"/v2/team/app/referrers/{ABSENT}?artifactType="
+        for query, count in (
+            ("application/x.sbom+json", 1),
+            ("application%2Fx.sbom%2Bjson", 1),
+            ("application/x.sbom%2Bjson&artifactType=application/x.signature", 2),
+            ("application/none", 0),
+        ):
+            reply = await self.call("GET", path + query)
+            self.assertEqual(
+                (count, "artifactType"), (len(reply.json["manifests"]), reply.header("OCI-Filters-Applied"))
+            )
+
+    async def test_pages(self) -> None:
+        """A page that is not the last has a Link, which keeps the filter."""
+        path = f"/v2/team/app/referrers/{ABSENT}?n=1&artifactType=application/x.signature"
+        path += "&artifactType=application/x.sbom%2Bjson"
+        seen = []
+        for _ in range(2):
+            reply = await self.call("GET", path)
+            self.assertEqual("artifactType", reply.header("OCI-Filters-Applied"))
+            seen += [entry["digest"] for entry in reply.json["manifests"]]
+            link = reply.header("Link")
+            path = "" if link is None else link[1 : link.index(">")]
+        self.assertEqual((sorted(self.referrers.values()), ""), (seen, path))
+
+    async def test_nothing(self) -> None:
+        """Unknown repositories, subjects and algorithms have no referrers; a malformed digest is an error."""
+        for path in (
+            f"/v2/no/where/referrers/{ABSENT}",
+            f"/v2/team/app/referrers/{DIGEST}",
+            f"/v2/team/app/referrers/sha384:{'a' * 96}",
+            f"/v2/team/app/referrers/sha256:{'0' * 64}",
+        ):
+            reply = await self.call("GET", path)
+            self.assertEqual((200, []), (reply.status, reply.json["manifests"]))
+        self.assert_error(400, "DIGEST_INVALID", await self.call("GET", "/v2/team/app/referrers/sha256:bad"))
+
+
 class RightsTests(FilledCase):
     """Who may do what."""
 
