@@ -39,7 +39,7 @@ def campaign(name: str, cycles: int, seed: int) -> bool:
     outcome = Outcome(name, seed)
     with scene_of() as scene:
         run(scene, outcome, cycles, stop_when_lost=must_lose)
-    is_well = bool(outcome.lost) == must_lose
+    is_well = bool(outcome.lost_blobs) if must_lose else not outcome.lost
     verdict = (
         ("caught, as it must be" if is_well else "NOT CAUGHT") if must_lose else ("ok" if is_well else "LOST")
     )

@@ -43,5 +43,5 @@ class PowerCutTests(SynchronousTestCase):
         """A server that does not sync directories is caught: the campaign can see such a loss."""
         outcome = Outcome("control", SEED)
         with power_scene(split=True, broken="directory-fsync") as scene:
-            run(scene, outcome, 20, stop_when_lost=True)
-        self.assertNotEqual([], outcome.lost)
+            run(scene, outcome, 30, stop_when_lost=True)
+        self.assertNotEqual([], outcome.lost_blobs)

@@ -71,6 +71,8 @@ class Connection:
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.connect(("127.0.0.1", port))
+        # As every client does: head and body leave in two writes, and the second one may not wait.
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""
 
     def __enter__(self) -> Connection:

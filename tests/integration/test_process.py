@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -287,6 +288,13 @@ class WireTests(ProcessTestCase):
                 received += part
             self.assertTrue(received.startswith(b"HTTP/1.0 400 "), received[:100])
             self.assertLess(time.monotonic() - began, 0.5)
+
+    def test_tls_client(self) -> None:
+        """A real TLS client fails within 0.2 s, so that Docker's clients try plain HTTP without a wait."""
+        began = time.monotonic()
+        with Connection(self.registry.port) as client, self.assertRaises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(client.socket, server_hostname="localhost")
+        self.assertLess(time.monotonic() - began, 0.2)
 
     def test_long_headers(self) -> None:
         """Headers of almost 64 KiB are taken, in one line or in many."""
