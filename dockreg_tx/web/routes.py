@@ -21,12 +21,12 @@ from zope.interface import implementer
 
 from dockreg_tx.oci.errors import RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.web.answers import Answer, AnyAnswer, Headers
+from dockreg_tx.web.answers import Answer, AnyAnswer, BlobAnswer, Headers, PartsAnswer
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Credentials, Guard, Need, Rights
 from dockreg_tx.web.intake import RegistryRequest, shielded
-from dockreg_tx.web.outflow import send, send_blob
+from dockreg_tx.web.outflow import Slice, send, send_parts
 
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
 
@@ -126,14 +126,8 @@ class _Endpoint:
             send_answer(request, answer)
             return
         try:
-            await send_blob(
-                request,
-                answer.status,
-                _encoded((*COMMON_HEADERS, *answer.headers)),
-                answer.blob,
-                answer.start_bytes,
-                answer.length_bytes,
-            )
+            headers = _encoded((*COMMON_HEADERS, *answer.headers))
+            await send_parts(request, answer.status, headers, _parts(answer))
         finally:
             answer.blob.close()
 
@@ -222,7 +216,7 @@ class _AnswerResource(Resource):
 
 
 def _answer_routing_error(request: IRequest, failure: Failure) -> IResource:
-    request_id = cast(RegistryRequest, request).request_id
+    request_id = cast("RegistryRequest", request).request_id
     error = failure.value
     if isinstance(error, MethodNotAllowed):
         return _AnswerResource(_method_not_allowed(request_id, ", ".join(sorted(error.valid_methods or ()))))
@@ -239,6 +233,14 @@ def _method_not_allowed(request_id: str, allow: str) -> Answer:
 def send_answer(request: RegistryRequest, answer: Answer) -> None:
     """Write a whole answer and end the request."""
     send(request, answer.status, _encoded((*COMMON_HEADERS, *answer.headers)), answer.body)
+
+
+def _parts(answer: BlobAnswer | PartsAnswer) -> Sequence[bytes | Slice]:
+    if isinstance(answer, BlobAnswer):
+        return [(answer.blob, answer.start_bytes, answer.length_bytes)]
+    return [
+        part if isinstance(part, bytes) else (answer.blob, part.start, part.length) for part in answer.parts
+    ]
 
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
