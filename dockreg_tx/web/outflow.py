@@ -315,7 +315,6 @@ def _head(
 ) -> bytes:
     request.setResponseCode(status)
     request.begin_answer()
-    request.startedWriting = 1
     fields: dict[bytes, list[Header]] = {}
     for name, values in request.responseHeaders.getAllRawHeaders():
         fields[name.lower()] = [(name, value) for value in values]
@@ -328,7 +327,9 @@ def _head(
         fields.pop(b"content-length")
     lines = [b"%b %d %b" % (request.clientproto, status, reason_phrase(status))]
     lines += [_line(name, value) for values in fields.values() for name, value in values]
-    return b"\r\n".join([*lines, b"", b""])
+    head = b"\r\n".join([*lines, b"", b""])
+    request.startedWriting = 1
+    return head
 
 
 def _line(name: bytes, value: bytes) -> bytes:

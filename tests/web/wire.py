@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from klein import Klein
 from twisted.internet import reactor as _reactor  # noqa: TID251 - for tests on loopback
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol, serverFromString
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+    serverFromString,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IConsumer, IListeningPort, IProducer
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -242,6 +254,11 @@ class RawClient(Protocol):
         del self.received[:length_bytes]
         return taken
 
+    async def until_more(self, more_bytes: int) -> None:
+        """Wait for so many more bytes, and leave them."""
+        enough = len(self.received) + more_bytes
+        await self.until(lambda: len(self.received) >= enough)
+
     async def answer(self, *, head_only: bool = False) -> WireAnswer:
         """Wait for one answer, and take it away."""
         await self.until(lambda: b"\r\n\r\n" in self.received)
@@ -296,8 +313,6 @@ class LoopbackCase(TestCase):
 
     async def connect(self, port: Any, *, endpoint: Any = None) -> RawClient:
         """Connect to a served port."""
-        from twisted.internet.endpoints import TCP4ClientEndpoint
-
         if endpoint is None:
             endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
         client = RawClient()
@@ -309,3 +324,31 @@ class LoopbackCase(TestCase):
 def unix_endpoint(path: str) -> UNIXClientEndpoint:
     """Return the client's end of a UNIX socket."""
     return UNIXClientEndpoint(reactor, path)
+
+
+def tls_endpoint(port: Any) -> Any:
+    """Return the client's end of a served TLS port; any certificate will do."""
+    tcp = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+    return wrapClientTLS(CertificateOptions(verify=False), tcp)
+
+
+def certificate(path: str) -> str:
+    """Write a key and a certificate for localhost into one file, and return its absolute path."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = Path(path).absolute()
+    file.write_bytes(private + signed.public_bytes(pem))
+    return str(file)
