@@ -1,0 +1,32 @@
+"""The ``dockreg`` command: administration of a running or a stopped registry, without HTTP."""
+
+from __future__ import annotations
+
+import click
+
+from dockreg_tx.cli.config import config
+from dockreg_tx.cli.frame import AdminGroup
+from dockreg_tx.cli.grant import grant
+from dockreg_tx.cli.init import init
+from dockreg_tx.cli.repo import repo, tag
+from dockreg_tx.cli.user import user
+from dockreg_tx.cli.version import version
+
+
+@click.group(
+    "dockreg", cls=AdminGroup, is_program=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
+def dockreg() -> None:
+    """Administer a dockreg registry, running or stopped.
+
+    Exit code 0: done; 1: refused, with one line that says why; 2: wrong usage.
+    """
+
+
+for command in (config, grant, init, repo, tag, user, version):
+    dockreg.add_command(command)
+
+
+def run() -> None:
+    """Run the command line of this process."""
+    dockreg.main(prog_name="dockreg")

@@ -1,0 +1,62 @@
+"""What a command works on: the settings, and the root and records that they name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.cli.owner import become_owner
+from dockreg_tx.records.sqlite import InlineSqliteRecords
+from dockreg_tx.root import check_root
+from dockreg_tx.settings import Settings, load_settings
+
+
+@dataclass
+class Operator:
+    """One run of the command, as its global options say."""
+
+    root: str | None = None
+    config_path: str | None = None
+
+    def settings(self) -> Settings:
+        """Return the settings in force.
+
+        Raises:
+            SettingsError: a bad one.
+        """
+        # The command is its own process: its environment is the one that counts.
+        return load_settings(config_path=self.config_path, environ=os.environ, options={"root": self.root})
+
+    def layout(self) -> RootLayout:
+        """Return the root's layout; from now on the process is the root's owner, if it was the superuser."""
+        layout = RootLayout(os.path.abspath(self.settings().storage.root))
+        become_owner(layout.root)
+        return layout
+
+    @contextmanager
+    def records(self) -> Iterator[InlineSqliteRecords]:
+        """Open the records of a root that is ready, running or not.
+
+        Raises:
+            RootUnusable: it is not.
+            NewerDatabaseError, StoreUnavailable: the database cannot be used.
+        """
+        layout = self.layout()
+        check_root(layout)
+        records = InlineSqliteRecords(
+            path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock
+        )
+        records.start()
+        try:
+            yield records
+        finally:
+            records.close()
+
+
+def now() -> float:
+    """Return the time of day in seconds since the epoch."""
+    return time.time()  # noqa: TID251 - the command is a composition root of its own

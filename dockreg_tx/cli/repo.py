@@ -1,0 +1,104 @@
+"""``dockreg repo`` and ``dockreg tag``: what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from dockreg_tx.cli.frame import AdminGroup, Refused, ask, json_option, pass_operator, show, yes_option
+from dockreg_tx.cli.operator import Operator, now
+from dockreg_tx.oci.errors import NameUnknown
+from dockreg_tx.oci.names import RepositoryName, Tag
+from dockreg_tx.preparation import run_inline
+from dockreg_tx.records.sqlite import InlineSqliteRecords
+
+#: Who removed something, where a user's name stands otherwise; no user can be called that.
+BY = ":command"
+_PAGE = 1000
+
+
+@click.group("repo", cls=AdminGroup)
+def repo() -> None:
+    """Look at repositories, and remove them."""
+
+
+@repo.command("list")
+@json_option
+@pass_operator
+def list_repositories(operator: Operator, as_json: bool) -> None:
+    """List all repositories."""
+    with operator.records() as records:
+        names = list(_repositories(records))
+    show(names, names, as_json=as_json)
+
+
+@repo.command("tags")
+@click.argument("name")
+@json_option
+@pass_operator
+def tags(operator: Operator, name: str, as_json: bool) -> None:
+    """List the tags of a repository; as JSON with the digests they mean."""
+    repository = RepositoryName.parse(name)
+    with operator.records() as records:
+        found = _tags(records, repository)
+        digests = {tag: _digest(records, repository, tag) for tag in found} if as_json else {}
+    show([{"tag": tag, "digest": digests.get(tag)} for tag in found], found, as_json=as_json)
+
+
+@repo.command("remove")
+@click.argument("name")
+@yes_option
+@pass_operator
+def remove_repository(operator: Operator, name: str, yes: bool) -> None:
+    """Remove a repository with all its tags, manifests and upload sessions."""
+    repository = RepositoryName.parse(name)
+    with operator.records() as records:
+        count = len(_tags(records, repository))
+        ask(f"Remove repository {name} with its {count} tags?", yes=yes)
+        if not run_inline(records.remove_repository(repository, by=BY, now=now())):
+            raise NameUnknown(name)
+    click.echo(f"repository {name} removed with {count} tags; {_FREED}")
+
+
+@click.group("tag", cls=AdminGroup)
+def tag() -> None:
+    """Change tags."""
+
+
+@tag.command("remove")
+@click.argument("image", metavar="NAME:TAG")
+@yes_option
+@pass_operator
+def remove_tag(operator: Operator, image: str, yes: bool) -> None:
+    """Remove one tag; its manifest stays and can be pulled by digest."""
+    name, _, text = image.rpartition(":")
+    repository, parsed = RepositoryName.parse(name), Tag.parse(text)
+    with operator.records() as records:
+        digest = _digest(records, repository, text)
+        if digest is None:
+            raise Refused(f"there is no tag {image}: dockreg repo tags {name} shows all")
+        ask(f"Remove tag {image}, which means {digest}?", yes=yes)
+        run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
+    click.echo(f"tag {image} removed; {name}@{digest} stays")
+
+
+_FREED = "what no other repository holds becomes free at garbage collection"
+
+
+def _repositories(records: InlineSqliteRecords) -> Iterator[str]:
+    after = ""
+    while page := run_inline(records.repositories(after, _PAGE)):
+        yield from page
+        after = page[-1]
+
+
+def _tags(records: InlineSqliteRecords, repository: RepositoryName) -> list[str]:
+    if not run_inline(records.repository_exists(repository)):
+        raise NameUnknown(str(repository))
+    return run_inline(records.tags(repository, "", None))
+
+
+def _digest(records: InlineSqliteRecords, repository: RepositoryName, text: str) -> str | None:
+    manifest = run_inline(records.manifest(repository, Tag(text)))
+    return None if manifest is None else str(manifest.digest)
