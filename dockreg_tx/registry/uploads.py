@@ -35,7 +35,6 @@ from dockreg_tx.ports import (
     UploadWriter,
 )
 
-
 #: Owner of the sessions that were begun without credentials.
 ANONYMOUS = ""
 

@@ -212,7 +212,7 @@ class SessionTests(TestCase):
     """Whose a session is, and when it ends."""
 
     async def test_of_anonymous(self) -> None:
-        """A session that was begun without credentials may be continued with some, not the other way round."""
+        """A session that was begun without credentials goes on with some, not the other way round."""
         world = World()
         key = await world.open_session("")
         self.assertEqual(key.upload_id, (await world.uploads.find(replace(key, owner="ann"))).id)
