@@ -104,6 +104,8 @@ class RegistryService(Service):
             raise StartRefused(str(error)) from None
 
     def _start(self) -> None:
+        # Twisted's timers follow the wall clock; whoever sets that must not fire or starve our deadlines.
+        self._reactor.seconds = time.monotonic
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         users = prepare_database(self._layout, now=wall_clock)
