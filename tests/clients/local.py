@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,18 @@ from typing import ClassVar
 
 from tests.clients.case import PASSWORD, READER, USER, WRITER, ClientTestCase
 from tests.clients.namespace import Namespace
-from tests.integration.images import Image, Index, write_oci_layout
+from tests.integration.images import (
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Content,
+    Image,
+    Index,
+    as_json,
+    sha256,
+    tar_of,
+    write_oci_layout,
+)
 from tests.integration.server import RegistryProcess
 
 TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
@@ -31,6 +44,21 @@ def lacking(*programs: str, root: bool = False) -> str | None:
         return "needs root"
     absent = [name for name in programs if shutil.which(name, path=PATH) is None]
     return f"not installed: {', '.join(absent)} (tests/clients/install.sh installs them)" if absent else None
+
+
+def large_image(size_bytes: int) -> Image:
+    """Return an image whose only layer does not compress."""
+    tar = tar_of({"noise": os.urandom(size_bytes)})
+    layer = Content(OCI_LAYER + "+gzip", gzip.compress(tar, compresslevel=1))
+    rootfs = {"type": "layers", "diff_ids": [sha256(tar)]}
+    config = Content(OCI_CONFIG, as_json({"architecture": "amd64", "os": "linux", "rootfs": rootfs}))
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.descriptor,
+        "layers": [layer.descriptor],
+    }
+    return Image(Content(OCI_MANIFEST, as_json(document)), config, (layer,), (tar,), "amd64")
 
 
 class ThisMachine(Namespace):
@@ -94,3 +122,23 @@ class LocalClientTestCase(ClientTestCase):
         path = self.home / name
         path.write_bytes(os.urandom(size_bytes))
         return path
+
+    def pipe(self, source: int | None, *command: str, output: int | None = None) -> str:
+        """Run a program that must succeed, with files of bytes as its input or output.
+
+        Args:
+            source: descriptor that it reads, None for nothing.
+            command: the program.
+            output: descriptor that it writes, None to have its output returned.
+        """
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL if source is None else source,
+            stdout=subprocess.PIPE if output is None else output,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+            env={"LC_ALL": "C.UTF-8", **self.environment},
+        )
+        self.assertEqual(0, done.returncode, f"{' '.join(command)}\n{done.stderr.decode()}")
+        return (done.stdout or b"").decode()
