@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -47,10 +47,11 @@ class DiskMachine(RuleBasedStateMachine):
         """Remove the registry."""
         self.server.destroy()
 
-    @rule()
-    def restart(self) -> None:
-        """Stop and start: whatever was acknowledged survives."""
-        self.server.restart()
+    @rule(chance=st.integers(0, 3))
+    def restart(self, chance: int) -> None:
+        """Stop and start, now and then, as it takes long: whatever was acknowledged survives."""
+        if chance == 0:
+            self.server.restart()
 
 
 class UploadMachine(DiskMachine):
@@ -385,7 +386,14 @@ def _code(answer: WireAnswer) -> str:
 MACHINES: dict[str, type[DiskMachine]] = {"upload": UploadMachine, "repository": RepositoryMachine}
 
 
-def check_machine(machine: type[DiskMachine], *, runs: int, steps: int, seed: int | None = None) -> None:
+def check_machine(
+    machine: type[DiskMachine],
+    *,
+    runs: int,
+    steps: int,
+    seed: int | None = None,
+    phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink),
+) -> None:
     """Run histories; a difference is raised with the shortest history that shows it.
 
     Args:
@@ -393,12 +401,14 @@ def check_machine(machine: type[DiskMachine], *, runs: int, steps: int, seed: in
         runs: how many histories.
         steps: most steps of each.
         seed: of the random choices; None for the same ones every time.
+        phases: without ``shrink`` the first history that shows a difference is good enough.
     """
     chosen = settings(
         max_examples=runs,
         stateful_step_count=steps,
         deadline=None,
         database=None,
+        phases=phases,
         derandomize=seed is None,
         suppress_health_check=list(HealthCheck),
     )
