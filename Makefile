@@ -21,6 +21,7 @@ run: $(VENV)/.installed
 test: check
 ifeq ($(CLIENTS),install)
 	@tests/clients/install.sh
+	@tests/clients/install_go.sh
 endif
 	@$(BIN)/python -m tests.run $(if $(CLIENTS),--clients=$(CLIENTS)) $(TESTS)
 
