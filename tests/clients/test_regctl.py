@@ -162,6 +162,7 @@ class RegctlTests(LocalClientTestCase):
         self.login(breaker.host)
         self.assertEqual(len(content), self.blob_size(f"{breaker.host}/regctl/broken", sha256(content)))
         self.assertTrue(breaker.has_cut)
+        self.assertLessEqual(1, breaker.parts)
         self.assertTrue(any(MIB // 2 < offset < 4 * MIB for offset in breaker.offsets), breaker.offsets)
 
     def test_broken_upload(self) -> None:
