@@ -2,6 +2,8 @@
 # Installs the clients that tests/clients and tests/faults use: Debian packages only. Needs root; may be run again.
 set -eu
 
+"$(dirname "$0")/../fronts/install.sh"
+
 packages="docker.io podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap"
 
 missing=""
