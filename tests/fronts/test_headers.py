@@ -38,13 +38,21 @@ class _Mirror(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+class _Upstream(ThreadingHTTPServer):
+    """Takes it in silence when a health check closes early."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
+
+
 class HeaderTests(SynchronousTestCase):
     """One test for each proxy."""
 
     def headers(self, kind: Kind) -> dict[str, str]:
         """Return the headers that arrive behind a proxy."""
-        upstream = ThreadingHTTPServer(("127.0.0.1", 0), _Mirror)
-        upstream.daemon_threads = True
+        upstream = _Upstream(("127.0.0.1", 0), _Mirror)
         threading.Thread(target=upstream.serve_forever, daemon=True).start()
         self.addCleanup(upstream.server_close)
         self.addCleanup(upstream.shutdown)
