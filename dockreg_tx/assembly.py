@@ -11,8 +11,10 @@ from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.blobs.filesystem import FileBlobStore
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.ports import Blocking, NewId, Now, Records
 from dockreg_tx.registry.browse import Browse
+from dockreg_tx.registry.collect import Collect, CollectionRules
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
@@ -56,6 +58,7 @@ class Registry:
 
     resource: RegistryResource
     uploads: Uploads
+    collect: Collect
 
 
 def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
@@ -68,7 +71,13 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         now=around.now,
         new_id=around.new_id,
     )
-    pull = Pull(records=records, blobs=blobs)
+    pull = Pull(
+        records=records,
+        push_records=records,
+        blobs=blobs,
+        now=around.now,
+        renew_after_seconds=settings.gc.grace_seconds / 4,
+    )
     push = Push(
         records=records,
         browse=records,
@@ -93,7 +102,12 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         search=SearchIndex(search=Search(records=records)),
     )
     app = registry_app(registry_routes(endpoints), guard=_guard(settings, records, around))
-    return Registry(resource=RegistryResource(app), uploads=uploads)
+    collect = Collect(
+        records=records,
+        trash=FileTrash(layout=layout, blocking=around.storage, now=around.now),
+        monotonic_seconds=around.clock.seconds,
+    )
+    return Registry(resource=RegistryResource(app), uploads=uploads, collect=collect)
 
 
 def _guard(settings: Settings, records: Records, around: Surroundings) -> Guard:
@@ -109,6 +123,15 @@ def _guard(settings: Settings, records: Records, around: Surroundings) -> Guard:
         ),
         anonymous=anonymous,
         require_tls=settings.access.require_tls,
+    )
+
+
+def collection_rules(settings: Settings) -> CollectionRules:
+    """Return how long content stays that nothing needs."""
+    return CollectionRules(
+        grace_seconds=settings.gc.grace_seconds,
+        trash_seconds=settings.gc.trash_seconds,
+        untagged_after_seconds=settings.gc.untagged_after_seconds,
     )
 
 

@@ -29,6 +29,9 @@ May = Callable[[str, RepositoryName], bool]
 #: Run by the record writer inside its transaction, in its thread: puts content back under its digest if
 #: garbage collection took it since it was published. Blocks; cheap when nothing is missing.
 EnsureContent = Callable[[], None]
+#: Run like ``EnsureContent``: moves the bytes of a blob to the trash, durably, and returns what moves them
+#: back (nothing happens, both times, when there are none).
+TakeContent = Callable[["Digest"], Callable[[], None]]
 
 
 class Blocking(Protocol):
@@ -113,6 +116,53 @@ class BlobStore(Protocol):
         Raises:
             StorageFull, StoreUnavailable: the disk refused; nothing is stored.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A blob's bytes as the disk lists them; ``modified_at`` in seconds since the epoch."""
+
+    digest: Digest
+    size_bytes: int
+    modified_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrashedContent:
+    """Bytes in the trash; ``name`` is theirs alone, ``taken_at`` in seconds since the epoch."""
+
+    name: str
+    digest: Digest
+    size_bytes: int
+    taken_at: float
+
+
+class BlobTrash(Protocol):
+    """Content that garbage collection took, until it is purged."""
+
+    def take(self, digest: Digest) -> Callable[[], None]:
+        """Move the bytes of a blob here, as ``TakeContent``. Blocks; only under the records' write lock.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; the bytes are where they were.
+        """
+        ...
+
+    def put_back(self, name: str) -> None:
+        """Move bytes back under their digest, unless some are there. Blocks; under the same lock."""
+        ...
+
+    async def entries(self) -> list[TrashedContent]:
+        """Return what is here."""
+        ...
+
+    async def purge(self, name: str) -> None:
+        """Remove bytes for good; no error when there are none."""
+        ...
+
+    async def stored(self, shard: int) -> list[StoredContent]:
+        """Return one part (0 to 255) of all content that is *not* here, recorded or not."""
         ...
 
 
@@ -207,6 +257,8 @@ class BlobRecord:
 
     digest: Digest
     size_bytes: int
+    #: When a push last relied on it, in seconds since the epoch.
+    touched_at: float = field(default=0.0, compare=False)
 
 
 class ReferenceKind(StrEnum):
@@ -371,6 +423,10 @@ class PushRecords(Protocol):
         """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
         ...
 
+    async def renew_blob(self, digest: Digest, *, now: float) -> bool:
+        """Begin the blob's grace period anew, for a client was told that it exists; False when it is gone."""
+        ...
+
     async def put_manifest(
         self,
         manifest: NewManifest,
@@ -415,6 +471,108 @@ class RemoveRecords(Protocol):
 
     async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
         """Remove a repository with all tags, manifests, links and upload sessions; False when unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """What counts as old, in seconds since the epoch: touched, or put in the trash, before these."""
+
+    touched_before: float
+    trashed_before: float
+
+
+@dataclass(frozen=True, slots=True)
+class UntaggedManifest:
+    """A manifest that no tag points at."""
+
+    repository: RepositoryName
+    digest: Digest
+    size_bytes: int
+    pushed_at: float
+
+
+class Verdict(StrEnum):
+    """What became of a blob that garbage collection looked at."""
+
+    REMOVED = "removed"
+    KEPT = "kept"
+    #: The disk refused to move it; its record stays.
+    FAILED = "failed"
+
+
+class CollectRecords(Protocol):
+    """Garbage collection: content that nothing needs.
+
+    A blob is dead when no manifest names it, it is no manifest itself, no trash that can be restored needs
+    it, and both its last touch and every link to it are older than the cutoff. Pages are in a fixed order.
+    """
+
+    async def dead_blobs(self, cutoff: Cutoff, after: BlobRecord | None, limit: int) -> list[BlobRecord]:
+        """Return a page of dead blobs; ``after`` is the last one of the page before."""
+        ...
+
+    async def collect_blobs(
+        self,
+        digests: Sequence[Digest],
+        cutoff: Cutoff,
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+    ) -> list[Verdict]:
+        """Remove those that are still dead, with their links, in one transaction that moves the bytes too.
+
+        Args:
+            digests: candidates.
+            cutoff: as for ``dead_blobs``; asked again here, where nobody else writes.
+            take: moves the bytes of one; undone when the transaction is.
+            is_enough: asked after each blob; True ends the transaction early, for others wait for the lock.
+
+        Returns:
+            A verdict for each digest looked at, in order, of the first one at least.
+        """
+        ...
+
+    async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Return those that no blob is recorded for."""
+        ...
+
+    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Move bytes that no blob is recorded for; False when one is."""
+        ...
+
+    async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
+        """Call ``put_back`` under the write lock if a blob is recorded and good; False when none is."""
+        ...
+
+    async def untagged_manifests(
+        self, before: float, after: UntaggedManifest | None, limit: int
+    ) -> list[UntaggedManifest]:
+        """Return a page of manifests pushed before this that no tag points at."""
+        ...
+
+    async def collect_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        *,
+        before: float,
+        now: float,
+        by: str,
+        dry_run: bool = False,
+    ) -> bool:
+        """Remove a manifest that has been without a tag since ``before``; False when something keeps it.
+
+        ``dry_run`` only tells. Kept are children of what is kept, its subject, and what refers to it.
+        """
+        ...
+
+    async def last_collection(self) -> float | None:
+        """Return when garbage was last collected, None for never."""
+        ...
+
+    async def note_collection(self, now: float) -> None:
+        """Record that garbage is being collected."""
         ...
 
 
@@ -495,7 +653,14 @@ class AccountRecords(Protocol):
 
 
 class Records(
-    PullRecords, BrowseRecords, PushRecords, RemoveRecords, UploadRecords, AccountRecords, Protocol
+    PullRecords,
+    BrowseRecords,
+    PushRecords,
+    RemoveRecords,
+    CollectRecords,
+    UploadRecords,
+    AccountRecords,
+    Protocol,
 ):
     """Everything that is known; what a record backend offers."""
 

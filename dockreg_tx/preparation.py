@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -11,13 +12,15 @@ from twisted.internet.interfaces import IReactorTime
 from dockreg_tx.access.passwords import generate_password, hash_password
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.first_start import ensure_admin
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import Now
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.records.sqlite import InlineSqliteRecords
-from dockreg_tx.root import RootUnusable
+from dockreg_tx.registry.collect import Collect
+from dockreg_tx.root import RootUnusable, collection_lock
 
 T = TypeVar("T")
 
@@ -46,6 +49,7 @@ def prepare_database(layout: RootLayout, *, now: Now) -> int:
     try:
         records.start()
         try:
+            _recover_content(records, layout, now)
             return run_inline(_first_user(records, layout, now))
         finally:
             records.close()
@@ -70,6 +74,20 @@ def run_inline(work: Coroutine[Any, Any, T]) -> T:
         return result
     work.close()
     raise RuntimeError("this work waits for something, and nothing here could ever wake it")
+
+
+def inline_collect(records: InlineSqliteRecords, layout: RootLayout, *, now: Now) -> Collect:
+    """Return garbage collection whose coroutines never suspend."""
+    trash = FileTrash(layout=layout, blocking=InlineBlocking(), now=now)
+    return Collect(records=records, trash=trash, monotonic_seconds=time.monotonic)
+
+
+def _recover_content(records: InlineSqliteRecords, layout: RootLayout, now: Now) -> None:
+    """Bring back what garbage collection had moved, but not yet removed, when it was killed."""
+    with collection_lock(layout, wait=False) as is_ours:
+        # Another command that collects right now recovers by itself.
+        if is_ours:
+            run_inline(inline_collect(records, layout, now=now).recover())
 
 
 async def _first_user(records: InlineSqliteRecords, layout: RootLayout, now: Now) -> int:

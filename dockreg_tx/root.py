@@ -227,6 +227,21 @@ def _read_format(layout: RootLayout) -> RootFormat:
     return RootFormat(version, instance_id)
 
 
+@contextmanager
+def collection_lock(layout: RootLayout, *, wait: bool) -> Iterator[bool]:
+    """Be the only one who collects garbage on a root; yields False when another does and we do not wait."""
+    descriptor = os.open(layout.collection_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
 class RootLock:
     """The right to serve a root, held by one server until it releases it or all its processes are gone.
 

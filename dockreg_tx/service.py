@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from twisted.application.service import IServiceCollection, Service
@@ -18,20 +18,22 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
-from dockreg_tx.assembly import Registry, Surroundings, assemble
+from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners
 from dockreg_tx.logs import access_fields, access_line, line_observer
 from dockreg_tx.preparation import clear_passing_files, prepare_database
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
+from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
 #: Requests in flight get this long to end after SIGTERM.
 DRAIN_SECONDS = 30.0
 SWEEP_INTERVAL_SECONDS = 3600.0
+#: How often it is asked whether garbage must be collected.
+COLLECTION_INTERVAL_SECONDS = 600.0
 
 _log = Logger(namespace="dockreg")
 _access_log = Logger(namespace="dockreg.access")
@@ -56,7 +58,7 @@ class RegistryService(Service):
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
         self._site: RegistrySite | None = None
-        self._sweep: LoopingCall | None = None
+        self._loops: list[LoopingCall] = []
         self._records: SqliteRecords | None = None
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
@@ -168,9 +170,31 @@ class RegistryService(Service):
                 "the first password of user admin is in {path}: remove the file once you have it",
                 path=self._layout.admin_password,
             )
-        self._sweep = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_once(self._registry)))
-        self._sweep.clock = self._reactor
-        self._sweep.start(SWEEP_INTERVAL_SECONDS, now=True)
+        self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
+        schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
+        self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
+
+    def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
+        loop.clock = self._reactor
+        loop.start(interval_seconds, now=True)
+        self._loops.append(loop)
+
+    async def _collect_once(self, registry: Registry) -> None:
+        """Collect garbage if it is time and nobody else does; a failure is for the next time."""
+        schedule_seconds = self._settings.gc.schedule_seconds
+        if schedule_seconds is None:
+            return
+        try:
+            with collection_lock(self._layout, wait=False) as is_ours:
+                if is_ours:
+                    await registry.collect.run_if_due(
+                        collection_rules(self._settings), schedule_seconds=schedule_seconds, now=wall_clock()
+                    )
+        except Exception:  # noqa: BLE001 - a loop that ends here would never collect again
+            # Stopping closes the database under it; what it was doing is undone or done.
+            if self.running:
+                _log.failure("collecting garbage failed")
 
     async def _sweep_once(self, registry: Registry) -> None:
         """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""
@@ -219,8 +243,9 @@ class RegistryService(Service):
     async def _stop(self) -> None:
         _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
         await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
-        if self._sweep is not None and self._sweep.running:
-            self._sweep.stop()
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
         if self._site is not None:
             await self._site.drain(DRAIN_SECONDS)
         if self._records is not None:

@@ -39,6 +39,11 @@ class RootLayout:
         return self._at("registry.lock")
 
     @property
+    def collection_lock(self) -> str:
+        """Flocked by whoever collects garbage."""
+        return self._at("gc.lock")
+
+    @property
     def database(self) -> str:
         """What is known."""
         return self._at("registry.db")

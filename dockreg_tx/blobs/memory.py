@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
@@ -12,7 +12,7 @@ from dockreg_tx.blobs.disk import Part
 from dockreg_tx.blobs.layout import is_upload_id
 from dockreg_tx.oci.digests import ALGORITHMS, Digest
 from dockreg_tx.oci.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, StoreUnavailable
-from dockreg_tx.ports import Body, EnsureContent, UploadBusy
+from dockreg_tx.ports import Body, EnsureContent, Now, StoredContent, TrashedContent, UploadBusy
 
 
 class MemoryBlob:
@@ -65,6 +65,50 @@ class MemoryBlobStore:
             self.contents[digest] = content
         ensure()
         return ensure
+
+
+class MemoryTrash:
+    """The ``BlobTrash`` of a ``MemoryBlobStore``; ``taken`` maps names to what they are of and hold.
+
+    Args:
+        blobs: where content comes from.
+        now: notes when it came.
+    """
+
+    def __init__(self, *, blobs: MemoryBlobStore, now: Now) -> None:
+        self.taken: dict[str, tuple[TrashedContent, bytes]] = {}
+        self._blobs = blobs
+        self._now = now
+
+    def take(self, digest: Digest) -> Callable[[], None]:
+        """Move the bytes of a blob here, and return what moves them back."""
+        content = self._blobs.contents.pop(digest, None)
+        if content is None:
+            return lambda: None
+        name = f"{digest.encoded}.{len(self.taken)}"
+        self.taken[name] = (TrashedContent(name, digest, len(content), self._now()), content)
+        return lambda: self.put_back(name)
+
+    def put_back(self, name: str) -> None:
+        """Move bytes back under their digest, unless some are there."""
+        entry, content = self.taken.pop(name)
+        self._blobs.contents.setdefault(entry.digest, content)
+
+    async def entries(self) -> list[TrashedContent]:
+        """Return what is here."""
+        return [entry for entry, _ in self.taken.values()]
+
+    async def purge(self, name: str) -> None:
+        """Remove bytes for good."""
+        self.taken.pop(name, None)
+
+    async def stored(self, shard: int) -> list[StoredContent]:
+        """Return the blobs whose encoded digest begins with ``shard``; all are as old as the epoch."""
+        return [
+            StoredContent(digest, len(content), 0.0)
+            for digest, content in self._blobs.contents.items()
+            if digest.encoded.startswith(f"{shard:02x}")
+        ]
 
 
 class MemoryUploadWriter:

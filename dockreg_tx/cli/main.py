@@ -6,6 +6,7 @@ import click
 
 from dockreg_tx.cli.config import config
 from dockreg_tx.cli.frame import AdminGroup
+from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.repo import repo, tag
@@ -23,7 +24,7 @@ def dockreg() -> None:
     """
 
 
-for command in (config, grant, init, repo, tag, user, version):
+for command in (config, gc, grant, init, repo, tag, user, version):
     dockreg.add_command(command)
 
 

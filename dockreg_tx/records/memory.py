@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 
 from dockreg_tx.oci.digests import Digest, Reference
@@ -21,31 +21,24 @@ from dockreg_tx.ports import (
     TagExpectation,
     UploadRecord,
 )
+from dockreg_tx.records.memory_collection import MemoryCollection, MemoryRepository
 from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_invalid, tag_denied
-
-
-@dataclass(slots=True)
-class _Repository:
-    blobs: set[Digest] = field(default_factory=set)
-    manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
-    #: For each manifest with a subject, that and how it is listed.
-    referrers: dict[Digest, tuple[Digest, ReferrerRecord]] = field(default_factory=dict)
-    tags: dict[str, Digest] = field(default_factory=dict)
 
 
 class _MemoryContent:
     """Repositories with their blobs, manifests and tags, and the upload sessions."""
 
     def __init__(self) -> None:
-        self._repositories: dict[str, _Repository] = {}
+        self._repositories: dict[str, MemoryRepository] = {}
         self._sizes_bytes: dict[Digest, int] = {}
+        self._touched: dict[Digest, float] = {}
         self._uploads: dict[str, UploadRecord] = {}
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
         """Return the blob if it is linked to this repository."""
         if digest not in self._known(repository).blobs:
             return None
-        return BlobRecord(digest, self._sizes_bytes[digest])
+        return BlobRecord(digest, self._sizes_bytes[digest], self._touched[digest])
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
         """Return the manifest that a tag or digest means in this repository."""
@@ -99,7 +92,8 @@ class _MemoryContent:
         """Record a published blob, link it to the repository and end its upload session."""
         ensure()
         self._sizes_bytes[digest] = size_bytes
-        self._made(repository).blobs.add(digest)
+        self._touch(digest, now)
+        self._made(repository).blobs.setdefault(digest, now)
         if upload_id is not None:
             self._uploads.pop(upload_id, None)
 
@@ -114,7 +108,8 @@ class _MemoryContent:
         """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
         if digest not in self._known(source).blobs:
             return False
-        self._made(target).blobs.add(digest)
+        self._touch(digest, now)
+        self._made(target).blobs.setdefault(digest, now)
         return True
 
     async def put_manifest(
@@ -144,14 +139,23 @@ class _MemoryContent:
         record = ManifestRecord(manifest.digest, manifest.media_type, size_bytes, content)
         known.manifests[manifest.digest] = record
         self._sizes_bytes[manifest.digest] = size_bytes
+        self._touch(manifest.digest, now)
+        known.references[manifest.digest] = manifest.references
+        known.used_at[manifest.digest] = now
+        for tag in tags:
+            self._note_untagged(known, tag.text, now)
         known.tags |= {tag.text: manifest.digest for tag in tags}
         for reference in manifest.references:
+            if reference.kind is not ReferenceKind.SUBJECT and reference.digest in self._touched:
+                self._touch(reference.digest, now)
             if reference.kind is ReferenceKind.SUBJECT:
                 known.referrers[manifest.digest] = (reference.digest, _referrer(manifest))
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
         """Remove one tag, keeping its manifest; False when there was none."""
-        return self._known(repository).tags.pop(tag.text, None) is not None
+        known = self._known(repository)
+        self._note_untagged(known, tag.text, now)
+        return known.tags.pop(tag.text, None) is not None
 
     async def delete_manifest(
         self, repository: RepositoryName, digest: Digest, *, by: str, now: float
@@ -160,14 +164,13 @@ class _MemoryContent:
         known = self._known(repository)
         known.tags = {tag: target for tag, target in known.tags.items() if target != digest}
         known.referrers.pop(digest, None)
+        known.references.pop(digest, None)
         return known.manifests.pop(digest, None) is not None
 
     async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
         """Take a blob away from one repository; False when it was not linked."""
         known = self._known(repository)
-        was_linked = digest in known.blobs
-        known.blobs.discard(digest)
-        return was_linked
+        return known.blobs.pop(digest, None) is not None
 
     async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
         """Remove a repository with everything in it; False when unknown."""
@@ -202,13 +205,20 @@ class _MemoryContent:
         expired = [upload for upload in self._uploads.values() if upload.touched_at < touched_before]
         return sorted(expired, key=lambda upload: (upload.touched_at, upload.id))[:limit]
 
-    def _known(self, repository: RepositoryName) -> _Repository:
-        return self._repositories.get(repository.text) or _Repository()
+    def _touch(self, digest: Digest, now: float) -> None:
+        self._touched[digest] = max(self._touched.get(digest, now), now)
 
-    def _made(self, repository: RepositoryName) -> _Repository:
-        return self._repositories.setdefault(repository.text, _Repository())
+    def _note_untagged(self, known: MemoryRepository, tag: str, now: float) -> None:
+        if tag in known.tags:
+            known.used_at[known.tags[tag]] = now
 
-    def _check_references(self, known: _Repository, references: Sequence[ContentReference]) -> None:
+    def _known(self, repository: RepositoryName) -> MemoryRepository:
+        return self._repositories.get(repository.text) or MemoryRepository()
+
+    def _made(self, repository: RepositoryName) -> MemoryRepository:
+        return self._repositories.setdefault(repository.text, MemoryRepository())
+
+    def _check_references(self, known: MemoryRepository, references: Sequence[ContentReference]) -> None:
         missing: dict[str, None] = {}
         wrong_size = []
         for reference in references:
@@ -292,11 +302,12 @@ class _MemoryAccounts:
         return True
 
 
-class MemoryRecords(_MemoryContent, _MemoryAccounts):
+class MemoryRecords(_MemoryContent, MemoryCollection, _MemoryAccounts):
     """Everything that is known, until the process ends."""
 
     def __init__(self) -> None:
         _MemoryContent.__init__(self)
+        MemoryCollection.__init__(self)
         _MemoryAccounts.__init__(self)
 
     async def check(self) -> None:

@@ -11,14 +11,18 @@ from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import (
     Account,
     BlobRecord,
+    Cutoff,
     EnsureContent,
     ManifestRecord,
     NewManifest,
     ReferrerRecord,
     TagExpectation,
+    TakeContent,
+    UntaggedManifest,
     UploadRecord,
+    Verdict,
 )
-from dockreg_tx.records import pushes, removals, sessions, users
+from dockreg_tx.records import collection, pushes, removals, sessions, users
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Operation
 
@@ -160,6 +164,78 @@ class SqliteOperations(ABC):
         return await self._write(
             lambda transaction: removals.remove_repository(transaction, repository, by=by, now=now)
         )
+
+    # --- CollectRecords
+
+    async def renew_blob(self, digest: Digest, *, now: float) -> bool:
+        """Begin the blob's grace period anew; False when it is gone."""
+        return await self._write(lambda transaction: collection.renew_blob(transaction, digest, now=now))
+
+    async def dead_blobs(self, cutoff: Cutoff, after: BlobRecord | None, limit: int) -> list[BlobRecord]:
+        """Return a page of dead blobs, the longest untouched first."""
+        return await self._scan(lambda reader: collection.dead_blobs(reader, cutoff, after, limit))
+
+    async def collect_blobs(
+        self,
+        digests: Sequence[Digest],
+        cutoff: Cutoff,
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+    ) -> list[Verdict]:
+        """Remove those that are still dead, with their links and bytes, in one transaction."""
+        return await self._write(
+            lambda transaction: collection.collect_blobs(
+                transaction, digests, cutoff, take=take, is_enough=is_enough
+            )
+        )
+
+    async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Return those that no blob is recorded for."""
+        return await self._scan(lambda reader: collection.unknown_content(reader, digests))
+
+    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Move bytes that no blob is recorded for; False when one is."""
+        return await self._write(
+            lambda transaction: collection.collect_orphan(transaction, digest, take=take)
+        )
+
+    async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
+        """Call ``put_back`` under the write lock if a blob is recorded and good."""
+        return await self._write(
+            lambda transaction: collection.restore_content(transaction, digest, put_back=put_back)
+        )
+
+    async def untagged_manifests(
+        self, before: float, after: UntaggedManifest | None, limit: int
+    ) -> list[UntaggedManifest]:
+        """Return a page of manifests pushed before this that no tag points at."""
+        return await self._scan(lambda reader: collection.untagged_manifests(reader, before, after, limit))
+
+    async def collect_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        *,
+        before: float,
+        now: float,
+        by: str,
+        dry_run: bool = False,
+    ) -> bool:
+        """Remove a manifest that nothing has kept since ``before``."""
+        return await self._write(
+            lambda transaction: collection.collect_manifest(
+                transaction, repository, digest, before=before, now=now, by=by, dry_run=dry_run
+            )
+        )
+
+    async def last_collection(self) -> float | None:
+        """Return when garbage was last collected, None for never."""
+        return await self._read(collection.last_collection)
+
+    async def note_collection(self, now: float) -> None:
+        """Record that garbage is being collected."""
+        await self._write(lambda transaction: collection.note_collection(transaction, now))
 
     # --- UploadRecords
 

@@ -33,7 +33,7 @@ class SqliteReader:
     def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
         """Return the blob if it is linked to the repository and its bytes are good."""
         row = self._row(statements.BLOB, repository=repository.text, digest=str(digest))
-        return None if row is None else BlobRecord(digest, row[0])
+        return None if row is None else BlobRecord(digest, row[0], row[1])
 
     def manifest(self, repository: RepositoryName, reference: Reference) -> ManifestRecord | None:
         """Return the manifest that a tag or digest means."""
@@ -115,6 +115,10 @@ class SqliteReader:
             self._generation = self._database.execute(statements.ACCESS_GENERATION).fetchone()[0]
             self._data_version = data_version
         return self._generation
+
+    def rows(self, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
+        """Return the answer to a statement that only one seldom used operation needs."""
+        return list(self._database.execute(statement, parameters))
 
     def _row(self, statement: str, **parameters: object) -> tuple[Any, ...] | None:
         # The cursor dies here, and with it the read transaction.

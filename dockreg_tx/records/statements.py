@@ -5,7 +5,7 @@ from __future__ import annotations
 # --- looking up -------------------------------------------------------------------------------------------
 
 BLOB = """
-SELECT blobs.size_bytes
+SELECT blobs.size_bytes, blobs.touched_at
 FROM repositories
 JOIN repository_blobs ON repository_blobs.repository_id = repositories.id
 JOIN blobs ON blobs.digest = repository_blobs.digest

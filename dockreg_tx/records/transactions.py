@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
+from twisted.logger import Logger
 
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.records import statements
@@ -22,6 +23,8 @@ class Transaction:
 
     database: Database
     entries: list[Entry] = field(default_factory=list)
+    #: What must be called, last first, if the transaction or this operation does not come to its end.
+    undo: list[Callable[[], None]] = field(default_factory=list)
 
     def execute(self, statement: str, **parameters: object) -> sqlite3.Cursor:
         """Run one statement."""
@@ -35,6 +38,15 @@ class Transaction:
     def changed(self, statement: str, **parameters: object) -> bool:
         """Run one statement and tell whether it changed a row."""
         return self.database.execute(statement, parameters).rowcount > 0
+
+    def roll_back_files(self, kept: int = 0) -> None:
+        """Undo what operations did outside the database, but for the first ``kept`` steps."""
+        while len(self.undo) > kept:
+            step = self.undo.pop()
+            try:
+                step()
+            except Exception:  # noqa: BLE001 - the others must be undone all the same; recovery does the rest
+                Logger().failure("a step could not be undone")
 
     def journal(self, event: str, at: float, fields: Mapping[str, object]) -> None:
         """Have a line written before the commit, if the operation succeeds."""

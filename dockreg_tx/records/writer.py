@@ -119,6 +119,7 @@ class SqliteWriter:
             # After some errors (disk full) SQLite has rolled back by itself.
             if database.conn.in_transaction:
                 database.execute("ROLLBACK")
+            transaction.roll_back_files()
             raise
         return outcomes
 
@@ -192,7 +193,7 @@ class SqliteWriter:
 
 def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
     """Run one operation in a savepoint."""
-    kept = len(transaction.entries)
+    kept, kept_files = len(transaction.entries), len(transaction.undo)
     transaction.execute("SAVEPOINT operation")
     try:
         result = operation(transaction)
@@ -201,6 +202,7 @@ def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
             # SQLite gave up the whole transaction.
             raise
         del transaction.entries[kept:]
+        transaction.roll_back_files(kept_files)
         transaction.execute("ROLLBACK TO operation")
         transaction.execute("RELEASE operation")
         return Outcome(error=_port_error(error))

@@ -8,7 +8,15 @@ from dockreg_tx.oci.digests import Digest, parse_reference
 from dockreg_tx.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, StoreUnavailable, TagInvalid
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.negotiation import image_for_plain_clients, wants_image_of
-from dockreg_tx.ports import BlobRecord, BlobStore, ManifestRecord, OpenBlob, PullRecords
+from dockreg_tx.ports import (
+    BlobRecord,
+    BlobStore,
+    ManifestRecord,
+    Now,
+    OpenBlob,
+    PullRecords,
+    PushRecords,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +24,12 @@ class Pull:
     """The use cases of reading."""
 
     records: PullRecords
+    push_records: PushRecords
     blobs: BlobStore
+    now: Now
+    #: Age of a blob's last touch at which being told of it renews it: a part of the grace period, so that one
+    #: blob costs few writes however often it is asked for.
+    renew_after_seconds: float = 6 * 3600.0
 
     async def find_manifest(self, repository: RepositoryName, reference: str) -> ManifestRecord:
         """Return what is known of a manifest; its content may be left out.
@@ -75,6 +88,27 @@ class Pull:
         record = await self.records.blob(repository, digest) if digest.supported else None
         if record is None:
             raise BlobUnknown(str(digest))
+        return record
+
+    async def promise_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
+        """Return a blob's size to a client that will not upload it, for it exists.
+
+        Its grace period begins anew before the answer: were it collected between the answer and the manifest
+        that names it, the push would fail.
+
+        Raises:
+            BlobUnknown: as ``find_blob``; or it was collected at this moment.
+        """
+        record = await self.find_blob(repository, digest)
+        now = self.now()
+        if record.touched_at < now - self.renew_after_seconds:
+            try:
+                is_there = await self.push_records.renew_blob(digest, now=now)
+            except StoreUnavailable:
+                # A full disk refuses every write; what can be read is still told.
+                return record
+            if not is_there:
+                raise BlobUnknown(str(digest))
         return record
 
     async def open_blob(self, record: BlobRecord) -> OpenBlob:

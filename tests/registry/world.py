@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from twisted.internet.task import Clock
 
-from dockreg_tx.blobs.memory import MemoryBlobStore, MemoryUploadStaging
+from dockreg_tx.blobs.memory import MemoryBlobStore, MemoryTrash, MemoryUploadStaging
 from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.records.memory import MemoryRecords
 from dockreg_tx.registry.browse import Browse
+from dockreg_tx.registry.collect import Collect
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
@@ -79,7 +80,11 @@ class World:
             now=lambda: self.time,
             rules=rules or ManifestRules(),
         )
-        self.pull = Pull(records=self.records, blobs=self.blobs)
+        self.pull = Pull(
+            records=self.records, push_records=self.records, blobs=self.blobs, now=lambda: self.time
+        )
+        self.trash = MemoryTrash(blobs=self.blobs, now=lambda: self.time)
+        self.collect = Collect(records=self.records, trash=self.trash, monotonic_seconds=self.clock.seconds)
         self.browse = Browse(records=self.records, pull=self.records)
         self.remove = Remove(records=self.records, pull=self.records, now=lambda: self.time)
 

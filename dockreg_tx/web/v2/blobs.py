@@ -28,7 +28,8 @@ class Blobs:
 
     async def get(self, call: Call) -> AnyAnswer:
         """Answer the blob, or the ranges that were asked for."""
-        record = await self._pull.find_blob(call.repository, Digest.parse(call.parts["digest"]))
+        find = self._pull.promise_blob if call.is_head else self._pull.find_blob
+        record = await find(call.repository, Digest.parse(call.parts["digest"]))
         headers = _headers(record)
         if is_not_modified(call.headers.get("If-None-Match"), record.digest):
             return Answer(304, headers)

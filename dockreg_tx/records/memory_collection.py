@@ -1,0 +1,180 @@
+"""Garbage collection over memory: the fake's half that finds and removes what nothing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.ports import (
+    BlobRecord,
+    ContentReference,
+    Cutoff,
+    EnsureContent,
+    ManifestRecord,
+    ReferenceKind,
+    ReferrerRecord,
+    TakeContent,
+    UntaggedManifest,
+    Verdict,
+)
+
+
+@dataclass(slots=True)
+class MemoryRepository:
+    """What one repository holds."""
+
+    #: When each blob was linked.
+    blobs: dict[Digest, float] = field(default_factory=dict)
+    manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
+    #: For each manifest with a subject, that and how it is listed.
+    referrers: dict[Digest, tuple[Digest, ReferrerRecord]] = field(default_factory=dict)
+    tags: dict[str, Digest] = field(default_factory=dict)
+    references: dict[Digest, tuple[ContentReference, ...]] = field(default_factory=dict)
+    #: When each manifest was pushed, or lost a tag.
+    used_at: dict[Digest, float] = field(default_factory=dict)
+
+
+class MemoryCollection:
+    """Mixed into records that keep repositories, and sizes and times of blobs."""
+
+    _repositories: dict[str, MemoryRepository]
+    _sizes_bytes: dict[Digest, int]
+    _touched: dict[Digest, float]
+
+    def __init__(self) -> None:
+        self._collected_at: float | None = None
+
+    async def renew_blob(self, digest: Digest, *, now: float) -> bool:
+        """Begin the blob's grace period anew; False when it is gone."""
+        if digest not in self._touched:
+            return False
+        self._touched[digest] = max(self._touched[digest], now)
+        return True
+
+    async def dead_blobs(self, cutoff: Cutoff, after: BlobRecord | None, limit: int) -> list[BlobRecord]:
+        """Return a page of dead blobs, the longest untouched first."""
+        found = sorted((at, str(digest), digest) for digest, at in self._touched.items())
+        start = (after.touched_at, str(after.digest)) if after else (float("-inf"), "")
+        page = [
+            BlobRecord(digest, self._sizes_bytes[digest], at)
+            for at, text, digest in found
+            if (at, text) > start and self._is_dead(digest, cutoff)
+        ]
+        return page[:limit]
+
+    async def collect_blobs(
+        self,
+        digests: Sequence[Digest],
+        cutoff: Cutoff,
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+    ) -> list[Verdict]:
+        """Remove those that are still dead, with their links and bytes."""
+        verdicts = []
+        for digest in digests:
+            verdicts.append(self._collect_blob(digest, cutoff, take))
+            if is_enough():
+                break
+        return verdicts
+
+    def _collect_blob(self, digest: Digest, cutoff: Cutoff, take: TakeContent) -> Verdict:
+        if not self._is_dead(digest, cutoff):
+            return Verdict.KEPT
+        try:
+            take(digest)
+        except StoreUnavailable:
+            return Verdict.FAILED
+        for known in self._repositories.values():
+            known.blobs.pop(digest, None)
+        del self._touched[digest], self._sizes_bytes[digest]
+        return Verdict.REMOVED
+
+    def _is_dead(self, digest: Digest, cutoff: Cutoff) -> bool:
+        before = cutoff.touched_before
+        return self._touched.get(digest, before) < before and not any(
+            digest in known.manifests
+            or known.blobs.get(digest, float("-inf")) >= before
+            or any(item.digest == digest for items in known.references.values() for item in items)
+            for known in self._repositories.values()
+        )
+
+    async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Return those that no blob is recorded for."""
+        return [digest for digest in digests if digest not in self._touched]
+
+    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Move bytes that no blob is recorded for; False when one is."""
+        if digest in self._touched:
+            return False
+        take(digest)
+        return True
+
+    async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
+        """Call ``put_back`` if a blob is recorded."""
+        if digest not in self._touched:
+            return False
+        put_back()
+        return True
+
+    async def untagged_manifests(
+        self, before: float, after: UntaggedManifest | None, limit: int
+    ) -> list[UntaggedManifest]:
+        """Return a page of manifests pushed before this that no tag points at, by repository and digest."""
+        start = (after.repository.text, str(after.digest)) if after else ("", "")
+        found = [
+            UntaggedManifest(RepositoryName(name), digest, record.size_bytes, known.used_at[digest])
+            for name, known in sorted(self._repositories.items())
+            for digest, record in sorted(known.manifests.items())
+            if digest not in known.tags.values() and known.used_at[digest] < before
+        ]
+        return [item for item in found if (item.repository.text, str(item.digest)) > start][:limit]
+
+    async def collect_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        *,
+        before: float,
+        now: float,
+        by: str,
+        dry_run: bool = False,
+    ) -> bool:
+        """Remove a manifest that nothing has kept since ``before``."""
+        known = self._repositories.get(repository.text, MemoryRepository())
+        keepers = {digest}
+        while more := set(_keepers(known, keepers)) - keepers:
+            keepers |= more
+        if any(item in known.tags.values() or known.used_at[item] >= before for item in keepers):
+            return False
+        return dry_run or await self.delete_manifest(repository, digest, by=by, now=now)
+
+    async def delete_manifest(
+        self, repository: RepositoryName, digest: Digest, *, by: str, now: float
+    ) -> bool:
+        """Remove a manifest; what this is mixed into does it."""
+        raise NotImplementedError
+
+    async def last_collection(self) -> float | None:
+        """Return when garbage was last collected, None for never."""
+        return self._collected_at
+
+    async def note_collection(self, now: float) -> None:
+        """Record that garbage is being collected."""
+        self._collected_at = now
+
+
+def _keepers(known: MemoryRepository, kept: set[Digest]) -> Iterator[Digest]:
+    """Yield what names one of ``kept`` as child or subject, and their subjects."""
+    for digest, references in known.references.items():
+        for reference in references:
+            if reference.kind not in {ReferenceKind.CHILD, ReferenceKind.SUBJECT}:
+                continue
+            if reference.digest in kept:
+                yield digest
+            is_subject = reference.kind is ReferenceKind.SUBJECT and reference.digest in known.manifests
+            if digest in kept and is_subject:
+                yield reference.digest

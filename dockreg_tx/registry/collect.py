@@ -1,0 +1,206 @@
+"""Garbage collection beside a running registry: finds what nothing needs, and asks again before it is moved.
+
+Reading and deciding go on without a lock; each removal is one short transaction in which the same question is
+asked again, the bytes are moved to the trash, and the record goes (``CollectRecords``). So a push that comes
+between the two keeps its content, and one that comes after is told that the blob is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from twisted.logger import Logger
+
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.ports import BlobRecord, BlobTrash, CollectRecords, Cutoff, UntaggedManifest, Verdict
+
+#: Who removed a manifest, where a user's name stands otherwise; no user can be called that.
+BY = ":gc"
+#: Candidates of one look-up.
+BATCH = 100
+#: A transaction that has removed for so long ends, for pushes wait for the lock.
+LOCK_SECONDS = 0.03
+#: A scheduled run that comes this much later than it should was moved by the clock, or by a stop.
+JUMP_SECONDS = 3600.0
+_SHARDS = 256
+
+_log = Logger(namespace="dockreg.gc")
+
+
+class Reason(StrEnum):
+    """Why something is removed."""
+
+    UNREFERENCED = "unreferenced"
+    #: Bytes without a record, left by a crash.
+    ORPHAN = "orphan"
+    UNTAGGED = "untagged"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One removal; ``since`` is when it was last relied on, in seconds since the epoch."""
+
+    digest: Digest
+    size_bytes: int
+    reason: Reason
+    since: float
+    #: Of an untagged manifest.
+    repository: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRules:
+    """How long content stays that nothing needs, in seconds; None keeps untagged manifests for good."""
+
+    grace_seconds: float = 24 * 3600.0
+    trash_seconds: float = 24 * 3600.0
+    untagged_after_seconds: float | None = None
+
+    def cutoff(self, now: float) -> Cutoff:
+        """Return what counts as old at a moment."""
+        return Cutoff(now - self.grace_seconds, now - self.trash_seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collect:
+    """The use case of collecting garbage; one at a time on a root.
+
+    ``monotonic_seconds`` times the transactions.
+    """
+
+    records: CollectRecords
+    trash: BlobTrash
+    monotonic_seconds: Callable[[], float]
+
+    async def run(self, rules: CollectionRules, *, now: float, dry_run: bool = False) -> list[Decision]:
+        """Remove what nothing needs, and return each decision; ``dry_run`` only decides.
+
+        A clock that went back makes everything look younger, so that more is kept: ``now`` is taken as it is.
+        """
+        if not dry_run:
+            await self.recover()
+            await self.records.note_collection(now)
+        found = [decision async for decision in self._manifests(rules, now, dry_run)]
+        found += [decision async for decision in self._blobs(rules.cutoff(now), dry_run)]
+        found += [decision async for decision in self._orphans(rules.cutoff(now), dry_run)]
+        if not dry_run:
+            for decision in found:
+                _note(decision)
+            await self._purge(now - rules.trash_seconds, is_everything=rules.trash_seconds == 0)
+        return found
+
+    async def run_if_due(
+        self, rules: CollectionRules, *, schedule_seconds: float, now: float
+    ) -> list[Decision]:
+        """Run if the last time was ``schedule_seconds`` ago.
+
+        After a jump of the clock it waits an hour more: pushes that are under way were dated by the old time.
+        """
+        last = await self.records.last_collection()
+        if last is not None and 0 <= now - last < schedule_seconds:
+            return []
+        if last is not None and now - last > schedule_seconds + JUMP_SECONDS:
+            _log.warn("garbage collection waits: the clock jumped, or the registry was stopped for long")
+            await self.records.note_collection(min(now, now - schedule_seconds + JUMP_SECONDS))
+            return []
+        return await self.run(rules, now=now)
+
+    async def recover(self) -> int:
+        """Bring back bytes of blobs that are on record, which a crash left in the trash; return how many."""
+        entries = await self.trash.entries()
+        unknown = set(await self.records.unknown_content([entry.digest for entry in entries]))
+        count = 0
+        for entry in entries:
+            # Newest last: an older copy of the same content does no harm, it is the same.
+            if entry.digest not in unknown and await self._restore(entry.name, entry.digest):
+                count += 1
+        return count
+
+    async def _restore(self, name: str, digest: Digest) -> bool:
+        return await self.records.restore_content(digest, put_back=lambda: self.trash.put_back(name))
+
+    async def _blobs(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
+        after: BlobRecord | None = None
+        while page := await self.records.dead_blobs(cutoff, after, BATCH):
+            after = page[-1]
+            removed = page if dry_run else await self._remove(page, cutoff)
+            for blob in removed:
+                yield Decision(blob.digest, blob.size_bytes, Reason.UNREFERENCED, blob.touched_at)
+
+    async def _remove(self, page: list[BlobRecord], cutoff: Cutoff) -> list[BlobRecord]:
+        removed: list[BlobRecord] = []
+        while page:
+            verdicts = await self.records.collect_blobs(
+                [blob.digest for blob in page],
+                cutoff,
+                take=self.trash.take,
+                is_enough=_patience(self.monotonic_seconds),
+            )
+            for blob, verdict in zip(page, verdicts, strict=False):
+                if verdict is Verdict.REMOVED:
+                    removed.append(blob)
+                elif verdict is Verdict.FAILED:
+                    _log.error("{digest} could not be moved to the trash: it stays", digest=blob.digest)
+            page = page[len(verdicts) :]
+        return removed
+
+    async def _manifests(self, rules: CollectionRules, now: float, dry_run: bool) -> AsyncIterator[Decision]:
+        if rules.untagged_after_seconds is None:
+            return
+        before = now - rules.untagged_after_seconds
+        after: UntaggedManifest | None = None
+        while page := await self.records.untagged_manifests(before, after, BATCH):
+            after = page[-1]
+            for item in page:
+                if await self.records.collect_manifest(
+                    item.repository, item.digest, before=before, now=now, by=BY, dry_run=dry_run
+                ):
+                    yield Decision(
+                        item.digest, item.size_bytes, Reason.UNTAGGED, item.pushed_at, item.repository.text
+                    )
+
+    async def _orphans(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
+        for shard in range(_SHARDS):
+            stored = await self.trash.stored(shard)
+            old = {item.digest: item for item in stored if item.modified_at < cutoff.touched_before}
+            for digest in await self.records.unknown_content(list(old)) if old else ():
+                if dry_run or await self._remove_orphan(digest):
+                    item = old[digest]
+                    yield Decision(digest, item.size_bytes, Reason.ORPHAN, item.modified_at)
+
+    async def _remove_orphan(self, digest: Digest) -> bool:
+        try:
+            return await self.records.collect_orphan(digest, take=self.trash.take)
+        except StoreUnavailable as error:
+            _log.error("{digest} could not be moved to the trash: {error}", digest=digest, error=error)
+            return False
+
+    async def _purge(self, before: float, *, is_everything: bool) -> None:
+        for entry in await self.trash.entries():
+            if is_everything or entry.taken_at < before:
+                await self.trash.purge(entry.name)
+
+
+def _patience(seconds: Callable[[], float]) -> Callable[[], bool]:
+    """Return what tells that a transaction has lasted long enough; its time begins with the first blob."""
+    began: list[float] = []
+
+    def is_enough() -> bool:
+        began.append(seconds())
+        return began[-1] - began[0] >= LOCK_SECONDS
+
+    return is_enough
+
+
+def _note(decision: Decision) -> None:
+    _log.info(
+        "removed {digest}: {reason}, {size_bytes} bytes, last relied on at {since:.0f}",
+        digest=str(decision.digest),
+        reason=decision.reason.value,
+        size_bytes=decision.size_bytes,
+        since=decision.since,
+        repository=decision.repository,
+    )

@@ -1,0 +1,138 @@
+"""Garbage collection as a use case, over verified fakes."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import BlobUnknown
+from dockreg_tx.registry.collect import CollectionRules, Decision, Reason
+from tests.registry.world import REPOSITORY, World, error_of
+
+HOUR = 3600.0
+RULES = CollectionRules(grace_seconds=24 * HOUR, trash_seconds=24 * HOUR)
+
+
+class CollectTests(TestCase):
+    """A registry, and days that pass."""
+
+    def setUp(self) -> None:
+        self.world = World()
+
+    async def run_at(
+        self, time: float, rules: CollectionRules = RULES, *, dry_run: bool = False
+    ) -> list[Decision]:
+        """Collect at a time."""
+        self.world.time = time
+        return await self.world.collect.run(rules, now=time, dry_run=dry_run)
+
+    async def test_a_day(self) -> None:
+        """An image stays whole; what nothing names goes to the trash a day later, and for good after two."""
+        image = await self.world.image(b"layer")
+        await self.world.put("v1", image)
+        lost = await self.world.push_blob(b"lost")
+        self.assertEqual([], await self.run_at(1000.0 + 24 * HOUR))
+        would = await self.run_at(1001.0 + 24 * HOUR, dry_run=True)
+        self.assertIn(lost, self.world.blobs.contents)
+        found = await self.run_at(1001.0 + 24 * HOUR)
+        self.assertEqual([Decision(lost, 4, Reason.UNREFERENCED, 1000.0)], found)
+        self.assertEqual(would, found)
+        await error_of(self.world.pull.find_blob(REPOSITORY, lost), BlobUnknown)
+        self.assertNotIn(lost, self.world.blobs.contents)
+        self.assertEqual([lost], [entry.digest for entry, _ in self.world.trash.taken.values()])
+        await self.run_at(1002.0 + 48 * HOUR)
+        self.assertEqual({}, self.world.trash.taken)
+        for content in (b"layer", b"{}", image):
+            self.assertEqual(content, self.world.blobs.contents[Digest.of(content)])
+
+    async def test_many(self) -> None:
+        """More than one batch is collected, in more than one transaction."""
+        for number in range(250):
+            await self.world.push_blob(b"%d" % number)
+        clock = self.world.clock
+        take = self.world.trash.take
+
+        def slow(digest: Digest) -> object:
+            clock.advance(0.01)
+            return take(digest)
+
+        self.patch(self.world.trash, "take", slow)
+        found = await self.run_at(1001.0, CollectionRules(0.0, 0.0))
+        self.assertEqual((250, {}, {}), (len(found), self.world.blobs.contents, self.world.trash.taken))
+
+    async def test_head_renews(self) -> None:
+        """A blob that a client was told of at the end of its time lives for a whole grace period more."""
+        digest = await self.world.push_blob(b"layer")
+        self.world.time = 1000.0 + 23 * HOUR
+        await self.world.pull.promise_blob(REPOSITORY, digest)
+        self.assertEqual([], await self.run_at(1001.0 + 46 * HOUR))
+        self.assertEqual([digest], [item.digest for item in await self.run_at(1001.0 + 47 * HOUR)])
+
+    async def test_head_writes_seldom(self) -> None:
+        """A blob that was touched within a quarter of the grace period is not written again."""
+        digest = await self.world.push_blob(b"layer")
+        self.world.time = 1000.0 + 6 * HOUR
+        record = await self.world.pull.promise_blob(REPOSITORY, digest)
+        self.assertEqual(1000.0, record.touched_at)
+        self.world.time += 1
+        await self.world.pull.promise_blob(REPOSITORY, digest)
+        self.assertEqual(self.world.time, (await self.world.pull.find_blob(REPOSITORY, digest)).touched_at)
+
+    async def test_orphans(self) -> None:
+        """Bytes without a record go; those of an upload under way stay."""
+        orphan = Digest.of(b"orphan")
+        await self.world.blobs.put(orphan, b"orphan")
+        key = await self.world.open_session()
+        (await self.world.staging.open(key.upload_id)).close()
+        would = await self.run_at(30 * HOUR, dry_run=True)
+        found = await self.run_at(30 * HOUR)
+        self.assertEqual([Decision(orphan, 6, Reason.ORPHAN, 0.0)], found)
+        self.assertEqual(would, found)
+        self.assertEqual([key.upload_id], await self.world.staging.list())
+
+    async def test_recover(self) -> None:
+        """Bytes of a recorded blob that a killed run left in the trash come back before anything is purged."""
+        digest = await self.world.push_blob(b"layer")
+        self.world.trash.take(digest)
+        await self.world.collect.recover()
+        self.assertEqual(b"layer", self.world.blobs.contents[digest])
+        self.world.trash.take(digest)
+        await self.run_at(2000.0)
+        self.assertEqual(b"layer", self.world.blobs.contents[digest])
+
+    async def test_untagged(self) -> None:
+        """Untagged manifests stay by default, and go with their layers' turn when told so."""
+        digest = await self.world.put("v1", await self.world.image(b"layer"))
+        await self.world.remove.manifest(REPOSITORY, "v1", by="ann")
+        self.assertEqual([], await self.run_at(1000 * HOUR))
+        rules = CollectionRules(24 * HOUR, 24 * HOUR, untagged_after_seconds=7 * 24 * HOUR)
+        would = await self.run_at(1000 * HOUR, rules, dry_run=True)
+        found = await self.run_at(1000 * HOUR, rules)
+        self.assertEqual((digest, Reason.UNTAGGED, REPOSITORY.text), _key(found[0]))
+        self.assertEqual(found[0], would[0])
+
+    async def test_schedule(self) -> None:
+        """A scheduled run happens when its time has come, and an hour late after a jump of the clock."""
+        lost = await self.world.push_blob(b"lost")
+        collect, day = self.world.collect, 24 * HOUR
+
+        async def due_at(time: float) -> int:
+            self.world.time = time
+            return len(await collect.run_if_due(RULES, schedule_seconds=day, now=time))
+
+        self.assertEqual(0, await due_at(1000.0))
+        self.assertEqual(0, await due_at(999.0 + day))
+        self.assertEqual(0, await due_at(1000.0 + 30 * day))
+        self.assertIn(lost, self.world.blobs.contents)
+        self.assertEqual(0, await due_at(999.0 + 30 * day + HOUR))
+        self.assertEqual(1, await due_at(1000.0 + 30 * day + HOUR))
+
+    async def test_clock_went_back(self) -> None:
+        """A clock that goes back collects nothing early."""
+        await self.world.push_blob(b"lost")
+        await self.run_at(900 * HOUR, CollectionRules(1000 * HOUR, 0.0))
+        self.assertEqual([], await self.run_at(500.0))
+
+
+def _key(decision: Decision) -> tuple[Digest, Reason, str]:
+    return decision.digest, decision.reason, decision.repository
