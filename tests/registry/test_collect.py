@@ -91,7 +91,7 @@ class CollectTests(TestCase):
         self.assertEqual([key.upload_id], await self.world.staging.list())
 
     async def test_recover(self) -> None:
-        """Bytes of a recorded blob that a killed run left in the trash come back before anything is purged."""
+        """Bytes of a recorded blob that a killed run left in the trash come back before the purge."""
         digest = await self.world.push_blob(b"layer")
         self.world.trash.take(digest)
         await self.world.collect.recover()
