@@ -153,6 +153,10 @@ class BlobTrash(Protocol):
         """Move bytes back under their digest, unless some are there. Blocks; under the same lock."""
         ...
 
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the length of the bytes that ``take`` would move, None when there are none. Blocks."""
+        ...
+
     async def entries(self) -> list[TrashedContent]:
         """Return what is here."""
         ...
@@ -580,6 +584,46 @@ class CollectRecords(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedBlob:
+    """A blob, whatever repository it is in; one in quarantine counts as missing."""
+
+    digest: Digest
+    size_bytes: int
+    is_quarantined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlobUse:
+    """One thing that holds a blob; ``at`` is when it began to, in seconds since the epoch.
+
+    ``kind``: "touched" (a push relied on it), "linked" (a repository), "manifest" (it is one), "trash", or
+    what a manifest names it as; ``digest`` is that manifest's, ``tags`` its tags, separated by spaces.
+    """
+
+    kind: str
+    repository: str
+    digest: str
+    tags: str
+    at: float
+
+
+class InspectRecords(Protocol):
+    """What verification asks and repairs."""
+
+    async def recorded_blobs(self, after: str, limit: int) -> list[RecordedBlob]:
+        """Return a page of all blobs, by the text of their digest."""
+        ...
+
+    async def quarantine_blob(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Count a blob as missing until it is pushed again, and move its bytes; False when it is so already.
+
+        Raises:
+            StorageFull, StoreUnavailable, or what ``take`` raises: nothing changed.
+        """
+        ...
+
+
 class UploadRecords(Protocol):
     """Upload sessions; no truth about them is kept in a process."""
 
@@ -662,6 +706,7 @@ class Records(
     PushRecords,
     RemoveRecords,
     CollectRecords,
+    InspectRecords,
     UploadRecords,
     AccountRecords,
     Protocol,

@@ -94,6 +94,11 @@ class MemoryTrash:
         entry, content = self.taken.pop(name)
         self._blobs.contents.setdefault(entry.digest, content)
 
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the length of the bytes that ``take`` would move."""
+        content = self._blobs.contents.get(digest)
+        return None if content is None else len(content)
+
     async def entries(self) -> list[TrashedContent]:
         """Return what is here."""
         return [entry for entry, _ in self.taken.values()]

@@ -23,13 +23,23 @@ class FileTrash:
         blocking: runs what walks directories.
         now: notes when a file came here.
         disk: the system calls.
+        directory: another place than the trash, on the same filesystem.
     """
 
-    def __init__(self, *, layout: RootLayout, blocking: Blocking, now: Now, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        layout: RootLayout,
+        blocking: Blocking,
+        now: Now,
+        disk: Disk | None = None,
+        directory: str | None = None,
+    ) -> None:
         self._layout = layout
         self._blocking = blocking
         self._now = now
         self._disk = disk or Disk()
+        self._directory = directory or layout.trash
 
     def take(self, digest: Digest) -> Callable[[], None]:
         """Move the bytes of a blob here, durably, and return what moves them back. Blocks."""
@@ -41,7 +51,7 @@ class FileTrash:
             except FileNotFoundError:
                 return _nothing
             try:
-                self._disk.sync_directory(self._layout.trash)
+                self._disk.sync_directory(self._directory)
                 self._disk.sync_directory(os.path.dirname(source))
             except OSError:
                 self._move_back(name, digest)
@@ -57,7 +67,7 @@ class FileTrash:
         with refusals():
             self._move_back(name, found[0])
             self._disk.sync_directory(os.path.dirname(target))
-            self._disk.sync_directory(self._layout.trash)
+            self._disk.sync_directory(self._directory)
 
     def _move_back(self, name: str, digest: Digest) -> None:
         # Never over a file that a push has put there since.
@@ -65,6 +75,14 @@ class FileTrash:
             self._disk.link(self._path(name), self._layout.blob_path(digest))
         with suppress(FileNotFoundError):
             os.unlink(self._path(name))
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the length of the bytes that ``take`` would move."""
+        with refusals():
+            try:
+                return os.stat(self._layout.blob_path(digest)).st_size
+            except FileNotFoundError:
+                return None
 
     async def entries(self) -> list[TrashedContent]:
         """Return what is here; files that are not ours are left out."""
@@ -75,7 +93,7 @@ class FileTrash:
             return list(self._found())
 
     def _found(self) -> Iterator[TrashedContent]:
-        for entry in sorted(os.scandir(self._layout.trash), key=lambda entry: entry.name):
+        for entry in sorted(os.scandir(self._directory), key=lambda entry: entry.name):
             found = _parsed(entry.name)
             with suppress(FileNotFoundError):
                 if found is not None and entry.is_file(follow_symlinks=False):
@@ -102,7 +120,7 @@ class FileTrash:
             ]
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._layout.trash, name)
+        return os.path.join(self._directory, name)
 
 
 def _content(directory: str, algorithm: str) -> Iterator[StoredContent]:

@@ -11,6 +11,7 @@ from dockreg_tx.cli.grant import grant
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.repo import repo, tag
 from dockreg_tx.cli.user import user
+from dockreg_tx.cli.verify import blob, verify
 from dockreg_tx.cli.version import version
 
 
@@ -24,7 +25,7 @@ def dockreg() -> None:
     """
 
 
-for command in (config, gc, grant, init, repo, tag, user, version):
+for command in (blob, config, gc, grant, init, repo, tag, user, verify, version):
     dockreg.add_command(command)
 
 

@@ -36,7 +36,7 @@ class _MemoryContent:
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
         """Return the blob if it is linked to this repository."""
-        if digest not in self._known(repository).blobs:
+        if digest not in self._known(repository).blobs or digest in self._quarantined:
             return None
         return BlobRecord(digest, self._sizes_bytes[digest], self._touched[digest])
 
@@ -76,6 +76,8 @@ class _MemoryContent:
 
     async def repositories_with_blob(self, digest: Digest, after: str, limit: int) -> list[str]:
         """Return up to ``limit`` names of repositories that the blob is linked to, sorted."""
+        if digest in self._quarantined:
+            return []
         holders = (name for name, known in self._repositories.items() if digest in known.blobs)
         return _page(holders, after, limit)
 
@@ -93,6 +95,7 @@ class _MemoryContent:
         ensure()
         self._sizes_bytes[digest] = size_bytes
         self._touch(digest, now)
+        self._quarantined.discard(digest)
         self._made(repository).blobs.setdefault(digest, now)
         if upload_id is not None:
             self._uploads.pop(upload_id, None)
@@ -106,7 +109,7 @@ class _MemoryContent:
         now: float,
     ) -> bool:
         """Link a blob of ``source`` to ``target``; False when ``source`` does not hold it."""
-        if digest not in self._known(source).blobs:
+        if digest not in self._known(source).blobs or digest in self._quarantined:
             return False
         self._touch(digest, now)
         self._made(target).blobs.setdefault(digest, now)
@@ -140,6 +143,7 @@ class _MemoryContent:
         known.manifests[manifest.digest] = record
         self._sizes_bytes[manifest.digest] = size_bytes
         self._touch(manifest.digest, now)
+        self._quarantined.discard(manifest.digest)
         known.references[manifest.digest] = manifest.references
         known.used_at[manifest.digest] = now
         for tag in tags:
@@ -223,7 +227,7 @@ class _MemoryContent:
         wrong_size = []
         for reference in references:
             is_child = reference.kind is ReferenceKind.CHILD and reference.digest in known.manifests
-            if reference.digest in known.blobs:
+            if reference.digest in known.blobs and reference.digest not in self._quarantined:
                 if (
                     reference.kind in BLOB_KINDS
                     and self._sizes_bytes[reference.digest] != reference.size_bytes

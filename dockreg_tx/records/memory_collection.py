@@ -14,6 +14,7 @@ from dockreg_tx.ports import (
     Cutoff,
     EnsureContent,
     ManifestRecord,
+    RecordedBlob,
     ReferenceKind,
     ReferrerRecord,
     TakeContent,
@@ -46,6 +47,7 @@ class MemoryCollection:
 
     def __init__(self) -> None:
         self._collected_at: float | None = None
+        self._quarantined: set[Digest] = set()
 
     async def renew_blob(self, digest: Digest, *, now: float) -> bool:
         """Begin the blob's grace period anew; False when it is gone."""
@@ -91,6 +93,7 @@ class MemoryCollection:
         for known in self._repositories.values():
             known.blobs.pop(digest, None)
         del self._touched[digest], self._sizes_bytes[digest]
+        self._quarantined.discard(digest)
         return Verdict.REMOVED
 
     def _is_dead(self, digest: Digest, cutoff: Cutoff) -> bool:
@@ -101,6 +104,22 @@ class MemoryCollection:
             or any(item.digest == digest for items in known.references.values() for item in items)
             for known in self._repositories.values()
         )
+
+    async def recorded_blobs(self, after: str, limit: int) -> list[RecordedBlob]:
+        """Return a page of all blobs, by the text of their digest."""
+        found = [digest for digest in sorted(self._touched, key=str) if str(digest) > after]
+        return [
+            RecordedBlob(digest, self._sizes_bytes[digest], digest in self._quarantined)
+            for digest in found[:limit]
+        ]
+
+    async def quarantine_blob(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Count a blob as missing until it is pushed again, and move its bytes."""
+        if digest not in self._touched or digest in self._quarantined:
+            return False
+        take(digest)
+        self._quarantined.add(digest)
+        return True
 
     async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
         """Return those that no blob is recorded for."""
@@ -115,7 +134,7 @@ class MemoryCollection:
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
         """Call ``put_back`` if a blob is recorded."""
-        if digest not in self._touched:
+        if digest not in self._touched or digest in self._quarantined:
             return False
         put_back()
         return True

@@ -11,10 +11,12 @@ from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import (
     Account,
     BlobRecord,
+    BlobUse,
     Cutoff,
     EnsureContent,
     ManifestRecord,
     NewManifest,
+    RecordedBlob,
     ReferrerRecord,
     TagExpectation,
     TakeContent,
@@ -22,7 +24,7 @@ from dockreg_tx.ports import (
     UploadRecord,
     Verdict,
 )
-from dockreg_tx.records import collection, pushes, removals, sessions, users
+from dockreg_tx.records import collection, inspection, pushes, removals, sessions, users
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Operation
 
@@ -236,6 +238,22 @@ class SqliteOperations(ABC):
     async def note_collection(self, now: float) -> None:
         """Record that garbage is being collected."""
         await self._write(lambda transaction: collection.note_collection(transaction, now))
+
+    # --- InspectRecords
+
+    async def recorded_blobs(self, after: str, limit: int) -> list[RecordedBlob]:
+        """Return a page of all blobs, by the text of their digest."""
+        return await self._scan(lambda reader: inspection.recorded_blobs(reader, after, limit))
+
+    async def quarantine_blob(self, digest: Digest, *, take: TakeContent) -> bool:
+        """Count a blob as missing until it is pushed again, and move its bytes."""
+        return await self._write(
+            lambda transaction: inspection.quarantine_blob(transaction, digest, take=take)
+        )
+
+    async def blob_uses(self, digest: Digest) -> list[BlobUse]:
+        """Return what holds a blob; nothing when it is unknown. Only the command asks, so no port has it."""
+        return await self._scan(lambda reader: inspection.blob_uses(reader, digest))
 
     # --- UploadRecords
 

@@ -1,4 +1,4 @@
-"""``dockreg gc``."""
+"""``dockreg gc``, ``dockreg verify`` and ``dockreg blob``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTENT = b"nobody needs this"
 DIGEST = Digest.of(CONTENT)
 
 
-class CollectTests(CommandCase):
+class StoredCase(CommandCase):
     """A registry with a blob that no manifest names, of long ago."""
 
     def setUp(self) -> None:
@@ -36,6 +36,10 @@ class CollectTests(CommandCase):
                     RepositoryName("app"), DIGEST, len(CONTENT), lambda: None, upload_id=None, now=now
                 )
             )
+
+
+class CollectTests(StoredCase):
+    """Collecting it."""
 
     def test_dry_run(self) -> None:
         """A dry run names the digest first in its line, and changes nothing."""
@@ -67,3 +71,48 @@ class CollectTests(CommandCase):
         self.done("init")
         self.assertTrue(os.path.exists(self.path))
         self.assertEqual([], os.listdir(self.layout.trash))
+
+
+class VerifyTests(StoredCase):
+    """The same registry, whose blob may be damaged."""
+
+    def damage(self, content: bytes) -> None:
+        """Write other bytes under the digest."""
+        with open(self.path, "wb") as file:
+            file.write(content)
+
+    def bad(self, *options: str) -> str:
+        """Return what verification finds, which must not be nothing."""
+        result = self.run_command("verify", *options)
+        self.assertEqual(1, result.exit_code, result.output)
+        return result.stdout
+
+    def test_good(self) -> None:
+        """A sound registry passes."""
+        self.assertEqual("", self.done("verify"))
+
+    def test_damaged(self) -> None:
+        """Flipped, cut and missing bytes are found; the digest is the first word."""
+        for content in (CONTENT.swapcase(), CONTENT[:4]):
+            self.damage(content)
+            self.assertTrue(self.bad().startswith(f"{DIGEST} "))
+        os.unlink(self.path)
+        self.assertIn("missing", self.bad())
+
+    def test_repair(self) -> None:
+        """Repair moves the bytes to the quarantine, and the next push makes all well."""
+        self.damage(CONTENT.swapcase())
+        self.assertIn("quarantine", self.bad("--repair"))
+        self.assertFalse(os.path.exists(self.path))
+        self.assertEqual(1, len(os.listdir(self.layout.quarantine)))
+        self.assertIn("push it again", self.bad())
+        self.damage(CONTENT)
+        self.commit(now=2.0)
+        self.assertEqual("", self.done("verify"))
+
+    def test_why(self) -> None:
+        """What holds a blob is told; one that is unknown is refused."""
+        uses = self.listed("blob", "why", str(DIGEST))
+        self.assertEqual(["touched", "linked"], [use["kind"] for use in uses])
+        self.assertIn("app", self.done("blob", "why", str(DIGEST)))
+        self.refused("blob", "why", str(Digest.of(b"unknown")))

@@ -12,6 +12,7 @@ from dockreg_tx.ports import (
     ContentReference,
     Cutoff,
     NewManifest,
+    RecordedBlob,
     Records,
     ReferenceKind,
     UntaggedManifest,
@@ -214,9 +215,35 @@ class CollectRecordsContract(Base):
         for gone in (child, inner, signature, of_signature):
             self.assertTrue(await self.collect_manifest(gone))
 
+    async def test_quarantine(self) -> None:
+        """A blob in quarantine counts as missing everywhere until it is pushed again."""
+        bad, good = await self.blob_at(b"bad", 10.0), await self.blob_at(b"good", 10.0)
+        taken: list[Digest] = []
+
+        def take(digest: Digest) -> Callable[[], None]:
+            taken.append(digest)
+            return lambda: None
+
+        self.assertTrue(await self.records.quarantine_blob(bad, take=take))
+        self.assertFalse(await self.records.quarantine_blob(bad, take=take))
+        self.assertEqual([bad], taken)
+        self.assertIsNone(await self.records.blob(HERE, bad))
+        self.assertFalse(await self.records.mount_blob(HERE, ELSEWHERE, bad, now=10.0))
+        self.assertEqual([], await self.records.repositories_with_blob(bad, "", 9))
+        self.assertFalse(await self.records.restore_content(bad, put_back=lambda: None))
+        expected = sorted([RecordedBlob(bad, 3, True), RecordedBlob(good, 4, False)], key=_by_digest)
+        self.assertEqual(expected, await self.records.recorded_blobs("", 9))
+        self.assertEqual(expected[1:], await self.records.recorded_blobs(str(expected[0].digest), 9))
+        await self.blob_at(b"bad", 150.0)
+        self.assertIsNotNone(await self.records.blob(HERE, bad))
+
     async def test_last_collection(self) -> None:
         """The records remember when garbage was last collected."""
         self.assertIsNone(await self.records.last_collection())
         for now in (5.0, 4.0):
             await self.records.note_collection(now)
             self.assertEqual(now, await self.records.last_collection())
+
+
+def _by_digest(blob: RecordedBlob) -> str:
+    return str(blob.digest)

@@ -1,0 +1,80 @@
+"""``dockreg verify`` and ``dockreg blob``: whether content is what its digest says, and what holds it."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from dockreg_tx.blobs.filesystem import FileBlobStore
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.trash import FileTrash
+from dockreg_tx.blocking import InlineBlocking
+from dockreg_tx.cli.frame import AdminCommand, AdminGroup, Refused, columns, json_option, pass_operator, show
+from dockreg_tx.cli.operator import Operator, now
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.ports import BlobUse
+from dockreg_tx.preparation import run_inline
+from dockreg_tx.records.sqlite import InlineSqliteRecords
+from dockreg_tx.registry.verify import Damage, Verify
+
+
+@click.command("verify", cls=AdminCommand)
+@click.option("--repair", is_flag=True, help="Move damaged content to quarantine/; the next push heals it.")
+@json_option
+@pass_operator
+@click.pass_context
+def verify(context: click.Context, operator: Operator, repair: bool, as_json: bool) -> None:
+    """Read all content again: one damaged digest a line, first word; exit code 1 if there is any."""
+    with operator.records() as records:
+        found = run_inline(_damages(_verify(records, operator.layout()), repair))
+    show(
+        [{"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found],
+        (f"{item.digest}  {item.reason}{_OUTCOME[item.is_repaired]}" for item in found),
+        as_json=as_json,
+    )
+    if found:
+        context.exit(1)
+
+
+_OUTCOME = {False: "", True: "; moved to quarantine: push it again"}
+
+
+async def _damages(work: Verify, repair: bool) -> list[Damage]:
+    return [damage async for damage in work.run(repair=repair)]
+
+
+def _verify(records: InlineSqliteRecords, layout: RootLayout) -> Verify:
+    return Verify(
+        records=records,
+        blobs=FileBlobStore(layout=layout, blocking=InlineBlocking(), new_id=lambda: "verify"),
+        quarantine=FileTrash(layout=layout, blocking=InlineBlocking(), now=now, directory=layout.quarantine),
+    )
+
+
+@click.group("blob", cls=AdminGroup)
+def blob() -> None:
+    """Look at blobs."""
+
+
+@blob.command("why")
+@click.argument("digest")
+@json_option
+@pass_operator
+def why(operator: Operator, digest: str, as_json: bool) -> None:
+    """Say what keeps a blob from garbage collection."""
+    parsed = Digest.parse_supported(digest)
+    with operator.records() as records:
+        uses = run_inline(records.blob_uses(parsed))
+    if not uses:
+        raise Refused(f"{digest} is unknown here")
+    document = [
+        {"kind": use.kind, "repository": use.repository, "digest": use.digest, "tags": use.tags, "at": use.at}
+        for use in uses
+    ]
+    show(document, columns([_cells(use) for use in uses]), as_json=as_json)
+
+
+def _cells(use: BlobUse) -> list[str]:
+    place = f"{use.repository}@{use.digest}" if use.digest else use.repository
+    return [use.kind, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(use.at)), place, use.tags]

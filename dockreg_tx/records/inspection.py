@@ -1,0 +1,61 @@
+"""What the operator's commands ask and repair: each blob, what holds it, and damaged ones set aside."""
+
+from __future__ import annotations
+
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.ports import BlobUse, RecordedBlob, TakeContent
+from dockreg_tx.records.reader import SqliteReader
+from dockreg_tx.records.transactions import Transaction
+
+_RECORDED_BLOBS = """
+SELECT digest, size_bytes, state = 'quarantined' FROM blobs WHERE digest > :after ORDER BY digest LIMIT :limit
+"""
+_QUARANTINE = "UPDATE blobs SET state = 'quarantined' WHERE digest = :digest AND state = 'live'"
+_USES = """
+SELECT 'linked', repositories.name, '', '', repository_blobs.linked_at
+FROM repository_blobs JOIN repositories ON repositories.id = repository_blobs.repository_id
+WHERE repository_blobs.digest = :digest
+UNION ALL
+SELECT 'manifest', repositories.name, manifests.digest,
+    (SELECT coalesce(group_concat(tags.name, ' '), '') FROM tags WHERE tags.manifest_id = manifests.id),
+    manifests.pushed_at
+FROM manifests JOIN repositories ON repositories.id = manifests.repository_id
+WHERE manifests.digest = :digest
+UNION ALL
+SELECT naming.kind, repositories.name, manifests.digest,
+    (SELECT coalesce(group_concat(tags.name, ' '), '') FROM tags WHERE tags.manifest_id = manifests.id),
+    manifests.pushed_at
+FROM manifest_references AS naming
+JOIN manifests ON manifests.id = naming.manifest_id
+JOIN repositories ON repositories.id = manifests.repository_id
+WHERE naming.digest = :digest
+UNION ALL
+SELECT 'trash', trash.repository, trash.digest, '', trash.deleted_at
+FROM trash
+WHERE trash.digest = :digest
+    OR trash.id IN (SELECT trash_id FROM trash_references WHERE trash_references.digest = :digest)
+ORDER BY 1, 2, 3
+"""
+_TOUCHED_AT = "SELECT touched_at FROM blobs WHERE digest = :digest"
+
+
+def recorded_blobs(reader: SqliteReader, after: str, limit: int) -> list[RecordedBlob]:
+    """Return a page of all blobs, by digest."""
+    return [
+        RecordedBlob(Digest.parse(digest), size_bytes, bool(is_quarantined))
+        for digest, size_bytes, is_quarantined in reader.rows(_RECORDED_BLOBS, after=after, limit=limit)
+    ]
+
+
+def quarantine_blob(transaction: Transaction, digest: Digest, *, take: TakeContent) -> bool:
+    """Count a blob as missing, and move its bytes; False when it was so already, or is gone."""
+    if not transaction.changed(_QUARANTINE, digest=str(digest)):
+        return False
+    transaction.undo.append(take(digest))
+    return True
+
+
+def blob_uses(reader: SqliteReader, digest: Digest) -> list[BlobUse]:
+    """Return what holds a blob, its last touch too while that is on record."""
+    uses = [BlobUse("touched", "", "", "", at) for (at,) in reader.rows(_TOUCHED_AT, digest=str(digest))]
+    return uses + [BlobUse(*row) for row in reader.rows(_USES, digest=str(digest))]
