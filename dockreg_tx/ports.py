@@ -575,6 +575,10 @@ class CollectRecords(Protocol):
         """
         ...
 
+    async def empty_trash(self, before: float) -> None:
+        """Forget deleted tags and manifests that were put in the trash before this."""
+        ...
+
     async def last_collection(self) -> float | None:
         """Return when garbage was last collected, None for never."""
         ...

@@ -10,6 +10,7 @@ from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.repo import repo, tag
+from dockreg_tx.cli.trash import trash
 from dockreg_tx.cli.user import user
 from dockreg_tx.cli.verify import blob, verify
 from dockreg_tx.cli.version import version
@@ -25,7 +26,7 @@ def dockreg() -> None:
     """
 
 
-for command in (blob, config, gc, grant, init, repo, tag, user, verify, version):
+for command in (blob, config, gc, grant, init, repo, tag, trash, user, verify, version):
     dockreg.add_command(command)
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import click
 
-from dockreg_tx.cli.frame import AdminGroup, Refused, ask, json_option, pass_operator, show, yes_option
+from dockreg_tx.cli.frame import (
+    AdminGroup,
+    Refused,
+    ask,
+    columns,
+    json_option,
+    pass_operator,
+    show,
+    yes_option,
+)
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.oci.errors import NameUnknown
 from dockreg_tx.oci.names import RepositoryName, Tag
@@ -46,6 +56,29 @@ def tags(operator: Operator, name: str, as_json: bool) -> None:
     show([{"tag": tag, "digest": digests.get(tag)} for tag in found], found, as_json=as_json)
 
 
+@repo.command("history")
+@click.argument("image", metavar="NAME:TAG")
+@json_option
+@pass_operator
+def history(operator: Operator, image: str, as_json: bool) -> None:
+    """Show where a tag has pointed, the newest first."""
+    repository, parsed = _parsed(image)
+    with operator.records() as records:
+        moves = run_inline(records.tag_history(repository, parsed))
+    if not moves:
+        raise Refused(f"there never was a tag {image}")
+    rows = [(str(move.digest or "removed"), moment(move.changed_at), move.changed_by) for move in moves]
+    document = [
+        {
+            "digest": str(move.digest) if move.digest else None,
+            "changed_at": move.changed_at,
+            "changed_by": move.changed_by,
+        }
+        for move in moves
+    ]
+    show(document, columns(rows), as_json=as_json)
+
+
 @repo.command("remove")
 @click.argument("name")
 @yes_option
@@ -72,15 +105,43 @@ def tag() -> None:
 @pass_operator
 def remove_tag(operator: Operator, image: str, yes: bool) -> None:
     """Remove one tag; its manifest stays and can be pulled by digest."""
-    name, _, text = image.rpartition(":")
-    repository, parsed = RepositoryName.parse(name), Tag.parse(text)
+    repository, parsed = _parsed(image)
+    name = repository.text
     with operator.records() as records:
-        digest = _digest(records, repository, text)
+        digest = _digest(records, repository, parsed.text)
         if digest is None:
             raise Refused(f"there is no tag {image}: dockreg repo tags {name} shows all")
         ask(f"Remove tag {image}, which means {digest}?", yes=yes)
         run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
     click.echo(f"tag {image} removed; {name}@{digest} stays")
+
+
+@tag.command("rollback")
+@click.argument("image", metavar="NAME:TAG")
+@yes_option
+@pass_operator
+def rollback(operator: Operator, image: str, yes: bool) -> None:
+    """Point a tag, moved or removed, at where it pointed before; done twice, it is as it was."""
+    repository, parsed = _parsed(image)
+    with operator.records() as records:
+        present = _digest(records, repository, parsed.text)
+        moves = run_inline(records.tag_history(repository, parsed))
+        former = [move.digest for move in moves if move.digest and str(move.digest) != present]
+        if not former:
+            raise Refused(f"{image} never pointed anywhere else: dockreg repo history {image} shows all")
+        ask(f"Point {image} at {former[0]} instead of {present or 'nothing'}?", yes=yes)
+        run_inline(records.point_tag(repository, parsed, former[0], by=BY, now=now()))
+    click.echo(f"{image} means {former[0]} again")
+
+
+def _parsed(image: str) -> tuple[RepositoryName, Tag]:
+    name, _, text = image.rpartition(":")
+    return RepositoryName.parse(name), Tag.parse(text)
+
+
+def moment(seconds: float) -> str:
+    """Return a time in UTC for people."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 _FREED = "what no other repository holds becomes free at garbage collection"

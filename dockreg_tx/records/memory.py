@@ -32,6 +32,7 @@ class _MemoryContent:
         self._repositories: dict[str, MemoryRepository] = {}
         self._sizes_bytes: dict[Digest, int] = {}
         self._touched: dict[Digest, float] = {}
+        self._quarantined: set[Digest] = set()
         self._uploads: dict[str, UploadRecord] = {}
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:

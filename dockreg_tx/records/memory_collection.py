@@ -44,10 +44,10 @@ class MemoryCollection:
     _repositories: dict[str, MemoryRepository]
     _sizes_bytes: dict[Digest, int]
     _touched: dict[Digest, float]
+    _quarantined: set[Digest]
 
     def __init__(self) -> None:
         self._collected_at: float | None = None
-        self._quarantined: set[Digest] = set()
 
     async def renew_blob(self, digest: Digest, *, now: float) -> bool:
         """Begin the blob's grace period anew; False when it is gone."""
@@ -176,6 +176,9 @@ class MemoryCollection:
     ) -> bool:
         """Remove a manifest; what this is mixed into does it."""
         raise NotImplementedError
+
+    async def empty_trash(self, before: float) -> None:
+        """Do nothing: in memory, what is deleted is gone."""
 
     async def last_collection(self) -> float | None:
         """Return when garbage was last collected, None for never."""

@@ -24,9 +24,10 @@ from dockreg_tx.ports import (
     UploadRecord,
     Verdict,
 )
-from dockreg_tx.records import collection, inspection, pushes, removals, sessions, users
+from dockreg_tx.records import collection, inspection, pushes, removals, sessions, undelete, users
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Operation
+from dockreg_tx.records.undelete import Deleted, TagMove
 
 T = TypeVar("T")
 
@@ -231,6 +232,10 @@ class SqliteOperations(ABC):
             )
         )
 
+    async def empty_trash(self, before: float) -> None:
+        """Forget deleted tags and manifests that were put in the trash before this."""
+        await self._write(lambda transaction: undelete.empty_trash(transaction, before))
+
     async def last_collection(self) -> float | None:
         """Return when garbage was last collected, None for never."""
         return await self._read(collection.last_collection)
@@ -254,6 +259,28 @@ class SqliteOperations(ABC):
     async def blob_uses(self, digest: Digest) -> list[BlobUse]:
         """Return what holds a blob; nothing when it is unknown. Only the command asks, so no port has it."""
         return await self._scan(lambda reader: inspection.blob_uses(reader, digest))
+
+    # --- what only the command asks: no port has it
+
+    async def trash(self) -> list[Deleted]:
+        """Return deleted tags and manifests, the newest first."""
+        return await self._scan(undelete.trash)
+
+    async def undelete(self, trash_id: int, *, by: str, now: float) -> Deleted:
+        """Bring back a deleted tag or manifest."""
+        return await self._write(lambda transaction: undelete.undelete(transaction, trash_id, by=by, now=now))
+
+    async def tag_history(self, repository: RepositoryName, tag: Tag) -> list[TagMove]:
+        """Return where a tag has pointed, the newest first."""
+        return await self._scan(lambda reader: undelete.tag_history(reader, repository, tag))
+
+    async def point_tag(
+        self, repository: RepositoryName, tag: Tag, digest: Digest, *, by: str, now: float
+    ) -> None:
+        """Point a tag at a manifest that is there."""
+        await self._write(
+            lambda transaction: undelete.point_tag(transaction, repository, tag, digest, by=by, now=now)
+        )
 
     # --- UploadRecords
 

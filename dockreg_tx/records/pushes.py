@@ -31,7 +31,7 @@ def commit_blob(
     """Record a published blob, link it and end its upload session."""
     ensure()
     transaction.execute(statements.PUT_BLOB, digest=str(digest), size_bytes=size_bytes, now=now)
-    _link(transaction, repository, digest, size_bytes, now)
+    link(transaction, repository, digest, size_bytes, now)
     if upload_id is not None:
         transaction.execute(statements.REMOVE_UPLOAD, id=upload_id)
 
@@ -44,7 +44,7 @@ def mount_blob(
     if size_bytes is None:
         return False
     transaction.execute(statements.TOUCH_BLOB, digest=str(digest), now=now)
-    _link(transaction, target, digest, size_bytes, now)
+    link(transaction, target, digest, size_bytes, now)
     return True
 
 
@@ -68,16 +68,17 @@ def put_manifest(
     transaction.execute(statements.PUT_BLOB, digest=str(manifest.digest), size_bytes=size_bytes, now=now)
     manifest_id = _put_manifest_row(transaction, repository_id, manifest, now)
     _put_references(transaction, manifest_id, manifest.references, now)
-    _journal_manifest(transaction, manifest, now)
+    journal_manifest(transaction, manifest, now)
     for tag in tags:
-        _point_tag(
+        point_tag(
             transaction, repository_id, manifest_id, manifest, tag, may_overwrite=may_overwrite, now=now
         )
 
 
-def _link(
+def link(
     transaction: Transaction, repository: RepositoryName, digest: Digest, size_bytes: int, now: float
 ) -> None:
+    """Let a repository hand out a blob."""
     repository_id = transaction.new_repository_id(repository, now)
     if transaction.changed(statements.LINK_BLOB, repository_id=repository_id, digest=str(digest), now=now):
         fields = {"repository": repository.text, "digest": str(digest), "size_bytes": size_bytes}
@@ -177,7 +178,8 @@ def _put_references(
             transaction.execute(statements.TOUCH_BLOB, digest=digest, now=now)
 
 
-def _journal_manifest(transaction: Transaction, manifest: NewManifest, now: float) -> None:
+def journal_manifest(transaction: Transaction, manifest: NewManifest, now: float) -> None:
+    """Note a manifest."""
     fields = {
         "repository": manifest.repository.text,
         "digest": str(manifest.digest),
@@ -187,7 +189,7 @@ def _journal_manifest(transaction: Transaction, manifest: NewManifest, now: floa
     transaction.journal("manifest.put", now, fields)
 
 
-def _point_tag(
+def point_tag(
     transaction: Transaction,
     repository_id: int,
     manifest_id: int,
@@ -197,6 +199,7 @@ def _point_tag(
     may_overwrite: bool,
     now: float,
 ) -> None:
+    """Point a tag at a manifest that is recorded."""
     digest = str(manifest.digest)
     target = transaction.value(statements.TAG_TARGET, repository_id=repository_id, tag=tag.text)
     if target == digest:

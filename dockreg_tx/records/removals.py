@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName, Tag
-from dockreg_tx.records import statements
+from dockreg_tx.records import statements, trash
 from dockreg_tx.records.transactions import Transaction
 
 
@@ -13,6 +13,9 @@ def delete_tag(
 ) -> bool:
     """Remove one tag, keeping its manifest; False when there was none."""
     repository_id = transaction.repository_id(repository)
+    transaction.execute(
+        trash.KEEP_TAG, repository=repository.text, repository_id=repository_id, tag=tag.text, now=now, by=by
+    )
     if not transaction.changed(statements.REMOVE_TAG, repository_id=repository_id, tag=tag.text):
         return False
     _note_removed_tag(transaction, repository, repository_id, tag.text, by=by, now=now)
@@ -27,6 +30,7 @@ def delete_manifest(
     manifest_id = transaction.value(statements.MANIFEST_ID, repository_id=repository_id, digest=str(digest))
     if manifest_id is None:
         return False
+    trash.keep_manifests(transaction, repository, repository_id, manifest_id, by=by, now=now)
     tags = transaction.execute(statements.REMOVE_TAGS_OF, manifest_id=manifest_id).fetchall()
     for (tag,) in sorted(tags):
         _note_removed_tag(transaction, repository, repository_id, tag, by=by, now=now)
@@ -54,6 +58,7 @@ def remove_repository(transaction: Transaction, repository: RepositoryName, *, b
     if repository_id is None:
         return False
     transaction.execute(statements.REMOVE_UPLOADS_IN, repository=repository.text)
+    trash.keep_manifests(transaction, repository, repository_id, None, by=by, now=now)
     # Tags pin their manifests, so they go first; the rest follows the row of the repository.
     transaction.execute(statements.REMOVE_TAGS_IN, repository_id=repository_id)
     transaction.execute(statements.REMOVE_REPOSITORY, repository_id=repository_id)

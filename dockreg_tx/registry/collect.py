@@ -89,6 +89,7 @@ class Collect:
         if not dry_run:
             for decision in found:
                 _note(decision)
+            await self.records.empty_trash(now - rules.trash_seconds)
             await self._purge(now - rules.trash_seconds, is_everything=rules.trash_seconds == 0)
         return found
 

@@ -51,6 +51,51 @@ class RepositoryTests(CommandCase):
         self.assertIn("2 tags", self.done("repo", "remove", "team/app", "--yes"))
         self.assertEqual("zoo\n", self.done("repo", "list"))
 
+    def test_trash(self) -> None:
+        """A removed repository comes back from the trash with its manifest and tags, once."""
+        self.done("repo", "remove", "team/app", "--yes")
+        (item,) = self.listed("trash", "list")
+        self.assertEqual(("manifest", "team/app", str(DIGEST)), _key(item))
+        self.assertEqual(["v1", "v2"], sorted(item["tags"]))
+        self.assertIn("team/app", self.done("trash", "restore", str(item["id"])))
+        self.assertEqual("v1\nv2\n", self.done("repo", "tags", "team/app"))
+        self.assertEqual("", self.done("trash", "list"))
+        self.refused("trash", "restore", str(item["id"]))
+
+    def test_trash_keeps_content(self) -> None:
+        """What a deleted manifest names can be restored until the trash is purged, and is collected then."""
+        self.done("repo", "remove", "zoo", "--yes")
+        self.done("repo", "remove", "team/app", "--yes")
+        self.assertEqual("", self.done("gc", "--dry-run", "--grace", "0s", "--trash", "1h"))
+        self.assertIn(str(DIGEST), self.done("gc", "--grace", "0s", "--yes"))
+        self.assertEqual("", self.done("trash", "list"))
+
+    def test_trashed_tag(self) -> None:
+        """A removed tag comes back, but not over another of its name."""
+        self.done("tag", "remove", "team/app:v1", "--yes")
+        (item,) = self.listed("trash", "list")
+        self.assertEqual(("tag", "team/app", str(DIGEST)), _key(item))
+        self.done("trash", "restore", str(item["id"]))
+        self.assertEqual("v1\nv2\n", self.done("repo", "tags", "team/app"))
+
+    def test_rollback(self) -> None:
+        """A tag goes back to where it pointed, and forth again; its history tells all."""
+        content = CONTENT + b" "
+        with Operator(root=self.root).records() as records:
+            manifest = NewManifest(
+                RepositoryName("team/app"), Digest.of(content), "application/json", content
+            )
+            run_inline(records.put_manifest(manifest, [Tag("v1")], lambda: None, may_overwrite=True, now=2.0))
+        self.refused("tag", "rollback", "team/app:v2", "--yes")
+        self.assertIn(str(DIGEST), self.done("tag", "rollback", "team/app:v1", "--yes"))
+        self.done("tag", "remove", "team/app:v1", "--yes")
+        self.assertIn(str(DIGEST), self.done("tag", "rollback", "team/app:v1", "--yes"))
+        expected = [str(DIGEST), None, str(DIGEST), str(Digest.of(content)), str(DIGEST)]
+        found = self.listed("repo", "history", "team/app:v1")
+        self.assertEqual(expected, [move["digest"] for move in found])
+        self.assertIn("removed", self.done("repo", "history", "team/app:v1"))
+        self.refused("repo", "history", "team/app:v9")
+
     def test_remove_tag(self) -> None:
         """A removed tag leaves its neighbours and its manifest."""
         self.assertIn(str(DIGEST), self.done("tag", "remove", "team/app:v1", "--yes"))
@@ -59,3 +104,7 @@ class RepositoryTests(CommandCase):
         self.assertEqual("", self.done("repo", "tags", "team/app"))
         with Operator(root=self.root).records() as records:
             self.assertIsNotNone(run_inline(records.manifest(RepositoryName("team/app"), DIGEST)))
+
+
+def _key(item: dict[str, object]) -> tuple[object, ...]:
+    return item["kind"], item["repository"], item["digest"]
