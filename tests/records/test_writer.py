@@ -63,6 +63,32 @@ class WriterTests(SynchronousTestCase):
         with open(os.path.join(self.root, "journal", "00000001.jsonl"), "rb") as file:
             return [entry["event"] for entry in read_journal(file)]
 
+    def test_files_follow_the_transaction(self) -> None:
+        """What an operation moved is moved back, last first, when it or the whole transaction fails."""
+        undone: list[str] = []
+
+        def moving(name: str, error: Exception | None = None) -> Callable[[Transaction], None]:
+            def operation(transaction: Transaction) -> None:
+                users.add_account(transaction, Account(name, "hash"))
+                transaction.undo.append(lambda: undone.append(name))
+                if error is not None:
+                    raise error
+
+            return operation
+
+        self.writer.commit([moving("a"), moving("b", BlobUnknown("sha256:x")), moving("c")])
+        self.assertEqual(["b"], undone)
+        undone.clear()
+
+        def full(journal: Journal, entries: Sequence[Entry]) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        self.patch(Journal, "append", full)
+        outcomes = self.writer.commit([moving("d"), moving("e")])
+        self.assertEqual(["e", "d"], undone)
+        self.assertTrue(all(isinstance(outcome.error, StorageFull) for outcome in outcomes))
+        self.flushLoggedErrors()
+
     def test_one_refusal_among_many(self) -> None:
         """An operation that is refused leaves nothing, in the journal neither; its neighbours stay."""
 
