@@ -141,6 +141,14 @@ class DownloadTests(FilledCase):
                 self.assertEqual(f'"{self.manifest_digest}"', reply.header("ETag"))
                 self.assertFalse(reply.header("Content-Encoding"))
 
+    async def test_head_renews(self) -> None:
+        """Being told that a blob exists begins its grace period anew; reading it does not."""
+        self.world.time += 10 * 24 * 3600.0
+        for method, touched_at in (("GET", 1000.0), ("HEAD", self.world.time)):
+            await self.call(method, f"/v2/team/app/blobs/{DIGEST}")
+            record = await self.world.pull.find_blob(RepositoryName("team/app"), Digest.of(BLOB))
+            self.assertEqual(touched_at, record.touched_at)
+
     async def test_not_modified(self) -> None:
         """A client that has the content already gets 304 and no body."""
         for etag in (f'"{DIGEST}"', str(DIGEST), f'"other", "{DIGEST}"', "*"):
