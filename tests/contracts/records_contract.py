@@ -21,6 +21,7 @@ from dockreg_tx.ports import (
     UploadRecord,
 )
 from tests.contracts.accounts_contract import AccountRecordsContract
+from tests.contracts.tokens_contract import TokenRecordsContract
 
 E = TypeVar("E", bound=RegistryError)
 
@@ -52,7 +53,7 @@ def needs(kind: ReferenceKind, content: bytes, size_bytes: int | None = None) ->
     return ContentReference(kind, Digest.of(content), size_bytes, required=True)
 
 
-class RecordsContract(AccountRecordsContract):
+class RecordsContract(AccountRecordsContract, TokenRecordsContract):
     """Mixed into a ``TestCase`` whose ``records`` are fresh."""
 
     records: Records
