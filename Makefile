@@ -3,13 +3,14 @@
 #   make run [ARGS='--listen tcp:5055:interface=127.0.0.1 --root /tmp/r']
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
 #   make check                      lint, types and import arrows alone
+#   make fault [ONLY=name] [CYCLES=n]   the long campaigns of crashes and power cuts
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted
 
-.PHONY: run test check clean
+.PHONY: run test check fault clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -27,6 +28,9 @@ check: $(VENV)/.installed-test
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary dockreg_tx tests
 	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
+
+fault: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(CYCLES),--cycles $(CYCLES))
 
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results

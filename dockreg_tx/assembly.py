@@ -16,16 +16,19 @@ from dockreg_tx.registry.browse import Browse
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
+from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.settings import Settings
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
 from dockreg_tx.web.routes import RegistryResource, registry_app
+from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.table import Endpoints, registry_routes
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.extensions import Extensions
 from dockreg_tx.web.v2.manifests import Manifests
 from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
@@ -86,6 +89,8 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         tags=Tags(browse=browse, links=links),
         referrers=Referrers(browse=browse, links=links),
         catalog=Catalog(browse=browse, links=links),
+        extensions=Extensions(),
+        search=SearchIndex(search=Search(records=records)),
     )
     app = registry_app(registry_routes(endpoints), guard=_guard(settings, records, around))
     return Registry(resource=RegistryResource(app), uploads=uploads)

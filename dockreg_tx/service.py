@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import IServiceCollection, Service
@@ -26,7 +26,7 @@ from dockreg_tx.logs import access_fields, access_line, line_observer
 from dockreg_tx.preparation import clear_passing_files, prepare_database
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
-from dockreg_tx.settings import Settings
+from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
 #: Requests in flight get this long to end after SIGTERM.
@@ -44,9 +44,12 @@ class RegistryService(Service):
     (database, threads) is opened before ``startService``.
     """
 
-    def __init__(self, *, settings: Settings, reactor: Any, twistd_options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, *, load: Callable[[], Settings], reactor: Any, twistd_options: Mapping[str, Any]
+    ) -> None:
         # Twisted's reactor offers more interfaces than one annotation can say.
-        self._settings = settings
+        self._load = load
+        self._settings = settings = load()
         self._reactor = reactor
         self._twistd = twistd_options
         self._layout = RootLayout(os.path.abspath(settings.storage.root))
@@ -101,6 +104,8 @@ class RegistryService(Service):
             raise StartRefused(str(error)) from None
 
     def _start(self) -> None:
+        # Twisted's timers follow the wall clock; whoever sets that must not fire or starve our deadlines.
+        self._reactor.seconds = time.monotonic
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         users = prepare_database(self._layout, now=wall_clock)
@@ -114,10 +119,13 @@ class RegistryService(Service):
             read_blocking=self._pools["reading"],
         )
         self._records.start()
-        registry = assemble(self._settings, self._layout, self._records, self._surroundings())
-        self._site = self._make_site(registry)
+        self._registry = self._assemble(self._records)
+        self._site = self._make_site(self._registry)
         self._ports = bind(self._reactor, self._settings, self._site)
-        self._reactor.callWhenRunning(self._running, registry, users)
+        self._reactor.callWhenRunning(self._running, users)
+
+    def _assemble(self, records: SqliteRecords) -> Registry:
+        return assemble(self._settings, self._layout, records, self._surroundings())
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
@@ -142,10 +150,11 @@ class RegistryService(Service):
             body_timeout_seconds=server.body_timeout_seconds,
         )
 
-    def _running(self, registry: Registry, users: int) -> None:
+    def _running(self, users: int) -> None:
         # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop_on_signal)
+        signal.signal(signal.SIGHUP, self._reload_on_signal)
         for line in warnings(self._settings, self._ports):
             _log.warn("{line}", line=line)
         _log.info(
@@ -159,7 +168,7 @@ class RegistryService(Service):
                 "the first password of user admin is in {path}: remove the file once you have it",
                 path=self._layout.admin_password,
             )
-        self._sweep = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_once(registry)))
+        self._sweep = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep_once(self._registry)))
         self._sweep.clock = self._reactor
         self._sweep.start(SWEEP_INTERVAL_SECONDS, now=True)
 
@@ -179,6 +188,28 @@ class RegistryService(Service):
 
     def _stop_on_signal(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self._reactor.stop)
+
+    def _reload_on_signal(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
+
+    def _reload(self) -> None:
+        """Read the settings again; requests in flight end under the old ones.
+
+        Where data lies and where we listen is settled at the start.
+        """
+        if self._site is None or self._records is None:
+            return
+        try:
+            settings = self._load()
+        except SettingsError as error:
+            _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
+            return
+        if (settings.storage.root, settings.server) != (self._settings.storage.root, self._settings.server):
+            _log.warn("changes of storage.root and of [server] take effect at the next start")
+        self._settings = settings
+        self._registry = self._assemble(self._records)
+        self._site.resource = self._registry.resource
+        _log.info("settings reloaded")
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let requests in flight end (30 s at most), close everything."""

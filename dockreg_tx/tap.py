@@ -14,7 +14,7 @@ from twisted.python import usage
 
 from dockreg_tx.listeners import StartRefused
 from dockreg_tx.service import RegistryService
-from dockreg_tx.settings import SettingsError, load_settings
+from dockreg_tx.settings import Settings, SettingsError, load_settings
 
 
 class Options(usage.Options):
@@ -67,13 +67,19 @@ def makeService(options: Options, environ: Mapping[str, str] | None = None) -> I
 
     given = {name: options[name] for name in ("root", "listen", "anonymous", "workers")}
     twistd: Mapping[str, Any] = options.parent or {}
-    try:
-        settings = load_settings(
-            config_path=options["config"],
+
+    # Absolute: twistd may change its directory before the settings are read again.
+    config_path = os.path.abspath(options["config"]) if options["config"] else None
+
+    def load() -> Settings:
+        return load_settings(
+            config_path=config_path,
             environ=os.environ if environ is None else environ,
             options=given,
         )
-        service = RegistryService(settings=settings, reactor=reactor, twistd_options=twistd)
+
+    try:
+        service = RegistryService(load=load, reactor=reactor, twistd_options=twistd)
         service.check()
     except (SettingsError, StartRefused) as error:
         raise SystemExit(f"dockreg: {error}") from None

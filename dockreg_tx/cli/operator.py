@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
+from dockreg_tx.records.migrations import shipped_scripts
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.root import check_root
 from dockreg_tx.settings import Settings, load_settings
@@ -34,6 +35,8 @@ class Operator:
     def layout(self) -> RootLayout:
         """Return the root's layout; from now on the process is the root's owner, if it was the superuser."""
         layout = RootLayout(os.path.abspath(self.settings().storage.root))
+        # Read before: the installation may lie where only the superuser can.
+        shipped_scripts()
         become_owner(layout.root)
         return layout
 

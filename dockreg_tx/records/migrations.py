@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 
 from sqlite_utils import Database, Migrations
@@ -43,6 +44,7 @@ def migrate(database: Database, scripts: dict[str, str] | None = None) -> None:
             raise
 
 
+@cache
 def shipped_scripts() -> dict[str, str]:
     """Return the migrations of this release, in order."""
     folder = resources.files("dockreg_tx.records.schema")

@@ -35,6 +35,9 @@ from dockreg_tx.ports import (
     UploadWriter,
 )
 
+#: Owner of the sessions that were begun without credentials.
+ANONYMOUS = ""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
@@ -95,7 +98,10 @@ class Uploads:
             BlobUploadUnknown: there is none, or it belongs to another repository or user.
         """
         upload = await self.records.upload(key.upload_id)
-        if upload is None or upload.repository != key.repository or upload.owner != key.owner:
+        if upload is None or upload.repository != key.repository:
+            raise BlobUploadUnknown(key.upload_id)
+        # Anonymous is nobody in particular: a client may show its credentials from some later request on.
+        if upload.owner not in {ANONYMOUS, key.owner}:
             raise BlobUploadUnknown(key.upload_id)
         return upload
 

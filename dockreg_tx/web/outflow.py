@@ -318,7 +318,7 @@ def _head(
     fields: dict[bytes, list[Header]] = {}
     for name, values in request.responseHeaders.getAllRawHeaders():
         fields[name.lower()] = [(name, value) for value in values]
-    for name in {name.lower() for name, _ in headers}:
+    for name in dict.fromkeys(name.lower() for name, _ in headers):
         fields[name] = [header for header in headers if header[0].lower() == name]
     if not is_silent or b"content-length" not in fields:
         fields[b"content-length"] = [(b"Content-Length", b"%d" % length_bytes)]

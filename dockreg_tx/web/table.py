@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from dockreg_tx.web.guard import Need, Rights
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.routes import Handle, Operation, Route
+from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.extensions import Extensions
 from dockreg_tx.web.v2.manifests import Manifests
 from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
@@ -34,6 +36,8 @@ class Endpoints:
     tags: Tags
     referrers: Referrers
     catalog: Catalog
+    extensions: Extensions
+    search: SearchIndex
 
 
 def _reading(rights: Rights, handle: Handle, *, head_rights: Rights | None = None) -> dict[str, Operation]:
@@ -51,6 +55,9 @@ def registry_routes(endpoints: Endpoints) -> list[Route]:
         Route("readyz", "/readyz", _reading(Need.NOTHING, health.ready)),
         Route("base", "/v2/", _reading(Need.IDENTITY, endpoints.base.get)),
         Route("catalog", "/v2/_catalog", _reading(Need.IDENTITY, endpoints.catalog.get)),
+        Route("extensions", "/v2/_oci/ext/discover", _reading(Need.IDENTITY, endpoints.extensions.discover)),
+        Route("ping", "/v1/_ping", _reading(Need.NOTHING, endpoints.search.ping)),
+        Route("search", "/v1/search", _reading(Need.IDENTITY, endpoints.search.get)),
         Route("uploads.new", f"{repository}/blobs/uploads/", {"POST": Operation(PUSH, uploads.post)}),
         Route(
             "uploads.session",

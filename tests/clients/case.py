@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +32,7 @@ ACCEPT = ("-H", f"Accept: {OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKE
 class ClientTestCase(SharedByClass):
     """One server and one namespace for all tests of the class."""
 
+    options: ClassVar[Sequence[str]] = ()
     namespace: ClassVar[Namespace]
     server: ClassVar[RegistryProcess]
     directory: ClassVar[Path]
@@ -41,7 +44,9 @@ class ClientTestCase(SharedByClass):
         cls._temporary = tempfile.TemporaryDirectory(prefix="dockreg-clients-", ignore_cleanup_errors=True)
         cls.directory = Path(cls._temporary.name)
         cls.namespace = Namespace(cls.directory)
-        cls.server = RegistryProcess(cls.directory / "root", port=8080, prefix=cls.namespace.prefix)
+        cls.server = RegistryProcess(
+            cls.directory / "root", port=8080, prefix=cls.namespace.prefix, options=cls.options
+        )
         cls.server.start()
         cls.server.add_user(USER, PASSWORD, "Docker.Download", "Docker.Upload", "Docker.Delete")
         cls.server.add_user(*READER, "Docker.Download")
@@ -96,6 +101,28 @@ class ClientTestCase(SharedByClass):
     def curl(self, *options: str) -> str:
         """Return what curl prints."""
         return self.run_program("curl", "-sS", *options)
+
+    def status(self, *options: str) -> str:
+        """Return the status of an answer that curl gets."""
+        return self.curl("-o", "/dev/null", "-w", "%{http_code}", *options)
+
+    def curl_push(self, repository: str, tag: str, content: Image) -> None:
+        """Push an image with nothing but curl."""
+        who, base = ("-u", f"{USER}:{PASSWORD}"), f"http://{REGISTRY}"
+        for blob in content.blobs:
+            path = self.home / "blob"
+            path.write_bytes(blob.content)
+            begin = ("-X", "POST", "-D", "-", "-o", "/dev/null", f"{base}/v2/{repository}/blobs/uploads/")
+            head = self.curl(*who, *begin)
+            found = re.search(r"(?im)^location: (\S+)", head)
+            assert found is not None, head
+            put = f"{base}{found[1]}?digest={blob.digest}"
+            self.assertEqual("201", self.status(*who, "-T", str(path), put))
+        path = self.home / "manifest"
+        path.write_bytes(content.manifest.content)
+        kind = ("-H", f"Content-Type: {content.manifest.media_type}")
+        target = f"{base}/v2/{repository}/manifests/{tag}"
+        self.assertEqual("201", self.status(*who, *kind, "-T", str(path), target))
 
     def get(self, path: str) -> Any:
         """Return a JSON document of the registry."""

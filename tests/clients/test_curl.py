@@ -7,7 +7,7 @@ import re
 
 from tests.clients.case import PASSWORD, REGISTRY, USER, ClientTestCase
 from tests.clients.namespace import missing
-from tests.integration.images import Image, image
+from tests.integration.images import image
 
 URL = f"http://{REGISTRY}"
 WHO = ("-u", f"{USER}:{PASSWORD}")
@@ -15,29 +15,6 @@ WHO = ("-u", f"{USER}:{PASSWORD}")
 
 class CurlTests(ClientTestCase):
     skip = missing("curl") or None
-
-    def status(self, *options: str) -> str:
-        """Return the status of an answer."""
-        return self.curl("-o", "/dev/null", "-w", "%{http_code}", *options)
-
-    def push(self, repository: str, tag: str, content: Image) -> None:
-        """Push an image with nothing but curl."""
-        for blob in content.blobs:
-            path = self.home / "blob"
-            path.write_bytes(blob.content)
-            head = self.curl(
-                *WHO, "-X", "POST", "-D", "-", "-o", "/dev/null", f"{URL}/v2/{repository}/blobs/uploads/"
-            )
-            found = re.search(r"(?im)^location: (\S+)", head)
-            assert found is not None, head
-            put = f"{URL}{found[1]}?digest={blob.digest}"
-            self.assertEqual("201", self.status(*WHO, "-T", str(path), put))
-        path = self.home / "manifest"
-        path.write_bytes(content.manifest.content)
-        kind = ("-H", f"Content-Type: {content.manifest.media_type}")
-        self.assertEqual(
-            "201", self.status(*WHO, *kind, "-T", str(path), f"{URL}/v2/{repository}/manifests/{tag}")
-        )
 
     def test_base(self) -> None:
         """``/v2/`` is 200 with credentials, and 401 with a challenge without."""
@@ -51,8 +28,8 @@ class CurlTests(ClientTestCase):
         """What curl pushed is listed in pages, each with a Link to the next one."""
         content = image("curl", layers=1)
         for number in range(3):
-            self.push("curl/pages", f"v{number}", content)
-            self.push(f"curl/repository{number}", "v1", content)
+            self.curl_push("curl/pages", f"v{number}", content)
+            self.curl_push(f"curl/repository{number}", "v1", content)
         first = f"{URL}/v2/curl/pages/tags/list?n=2"
         self.assertEqual([["v0", "v1"], ["v2"]], self._pages(first, "tags"))
         last = f"{URL}/v2/curl/pages/tags/list?n=2&last=v1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from typing import ClassVar
@@ -10,7 +11,7 @@ from typing import ClassVar
 from tests.clients.case import PASSWORD, READER, REGISTRY, USER, WRITER, ClientTestCase
 from tests.clients.docker_daemon import DockerDaemon
 from tests.clients.namespace import missing
-from tests.integration.images import image, write_docker_archive
+from tests.integration.images import image, tar_of, write_docker_archive
 
 
 class DockerTests(ClientTestCase):
@@ -156,6 +157,17 @@ class DockerTests(ClientTestCase):
         self.docker("build", "--tag", name, str(context))
         self.login()
         identity = self.image_id(name)
+        self.docker("push", name)
+        self.docker("rmi", "--force", identity)
+        self.docker("pull", name)
+        self.assertEqual(identity, self.image_id(name))
+
+    def test_large_layer(self) -> None:
+        """A layer of 64 MiB that does not compress goes through whole."""
+        archive, name = self.home / "large.tar", f"{REGISTRY}/docker/large:v1"
+        archive.write_bytes(tar_of({"noise": os.urandom(64 << 20)}))
+        identity = self.docker("import", str(archive), name).strip()
+        self.login()
         self.docker("push", name)
         self.docker("rmi", "--force", identity)
         self.docker("pull", name)

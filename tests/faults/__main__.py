@@ -6,8 +6,11 @@ The exit status is 0 when nothing was lost, and when every server broken on purp
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -16,6 +19,7 @@ from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run
 from tests.faults.disks import missing
 
 CYCLES = 50
+STREAMS = "streams"
 
 #: Name of each campaign, its scene, and whether it must lose something.
 CAMPAIGNS: dict[str, tuple[Callable[[], AbstractContextManager[Scene]], bool]] = {
@@ -49,15 +53,27 @@ def campaign(name: str, cycles: int, seed: int) -> bool:
     return is_well
 
 
+def streams() -> bool:
+    """Run the streaming tests with eight uploads of a gibibyte each, and tell whether they went well."""
+    command = [sys.executable, "-m", "twisted.trial", "tests.integration.test_streaming"]
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name:
+        command.insert(3, f"--temp-directory={name}/trial")
+        done = subprocess.run(command, check=False, env={**os.environ, "TEST_PARALLEL_MIB": "1024"})
+    return done.returncode == 0
+
+
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--only", choices=list(CAMPAIGNS), help="one campaign")
+    parser.add_argument("--only", choices=[*CAMPAIGNS, STREAMS], help="one campaign")
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     chosen = parser.parse_args()
     reason, results = missing(), []
-    for name in [chosen.only] if chosen.only else list(CAMPAIGNS):
+    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, STREAMS]:
+        if name == STREAMS:
+            results.append(streams())
+            continue
         if reason and name != "kill":
             say(f"{name}: skipped: {reason}")
             continue

@@ -55,12 +55,20 @@ class Scene:
         server: not started.
         fault: ends the server or its disk.
         repair: makes a start possible again.
+        pushers: how many clients there are at most. What one of them has synced takes along what another
+            one should have synced: a client that is alone sees a missing fsync more often.
     """
 
     def __init__(
-        self, server: RegistryProcess, fault: Callable[[], None], repair: Callable[[], None]
+        self,
+        server: RegistryProcess,
+        fault: Callable[[], None],
+        repair: Callable[[], None],
+        *,
+        pushers: int = PUSHERS,
     ) -> None:
         self.server = server
+        self.pushers = pushers
         self.fault = fault
         self.repair = repair
 
@@ -96,7 +104,7 @@ def _one_life(scene: Scene, promises: Promises, chance: random.Random, authoriza
             seed=chance.getrandbits(64),
             promises=promises,
         )
-        for number in range(chance.randint(1, PUSHERS))
+        for number in range(chance.randint(1, scene.pushers))
     ]
     threads = [threading.Thread(target=pusher.run) for pusher in pushers]
     for thread in threads:
@@ -136,7 +144,12 @@ def power_scene(*, broken: str = "", split: bool = False) -> Iterator[Scene]:
                 disks.append(Disk(Path(name) / "index-disk"))
                 _move_index(server, disks[1].path)
             try:
-                yield Scene(server, lambda: _each(disks, Disk.cut), lambda: _each(disks, Disk.restore))
+                yield Scene(
+                    server,
+                    lambda: _each(disks, Disk.cut),
+                    lambda: _each(disks, Disk.restore),
+                    pushers=1 if broken else PUSHERS,
+                )
             finally:
                 server.kill()
         finally:

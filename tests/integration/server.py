@@ -48,6 +48,7 @@ class RegistryProcess:
         environment: added to the process's environment.
         command: what runs instead of ``twistd``.
         prefix: put before the command, for example to enter a namespace.
+        listen: the endpoint; TCP on the port when empty.
         temporary: ``TMPDIR`` of the server.
     """
 
@@ -60,11 +61,13 @@ class RegistryProcess:
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = TWISTD,
         prefix: Sequence[str] = (),
+        listen: str = "",
         temporary: Path | None = None,
     ) -> None:
         self.root = root
         self.port = free_port() if port is None else port
         self.options = list(options)
+        self.listen = listen or f"tcp:{self.port}:interface=127.0.0.1"
         self.environment = dict(environment or {})
         self.command = [*prefix, *command]
         self.temporary = temporary
@@ -112,7 +115,6 @@ class RegistryProcess:
             environment["TMPDIR"] = str(self.temporary)
         self.output = []
         self._ready.clear()
-        listen = f"tcp:{self.port}:interface=127.0.0.1"
         self._process = subprocess.Popen(
             [
                 *self.command,
@@ -122,7 +124,7 @@ class RegistryProcess:
                 "--root",
                 self.root,
                 "--listen",
-                listen,
+                self.listen,
                 *self.options,
             ],
             stdin=subprocess.DEVNULL,
@@ -165,7 +167,10 @@ class RegistryProcess:
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Stop the server as a service manager does; an exit status other than 0 is a failure."""
+        """Stop the server as a service manager does.
+
+        An exit status other than 0 is a failure, and so is a traceback in its log.
+        """
         if self._process is None or self._process.returncode is not None:
             return
         self.terminate()
@@ -176,6 +181,12 @@ class RegistryProcess:
             raise
         if status != 0:
             raise AssertionError(f"the server exited with {status}:\n" + "\n".join(self.output[-40:]))
+        if complaints := self.complaints():
+            raise AssertionError("the server logged failures:\n" + "\n".join(complaints[:5]))
+
+    def complaints(self) -> list[str]:
+        """Return lines of the log that tell of failures nobody handled."""
+        return [line for line in self.output if "Traceback" in line or "Unhandled" in line]
 
     def kill(self) -> None:
         """End the process with SIGKILL; no error when it has ended."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -55,6 +55,7 @@ class Connection:
         authorization: sent with every request unless empty.
         timeout_seconds: for each wait.
         receive_buffer_bytes: size of the kernel's buffer for what comes back, None for the usual.
+        wrap: puts TLS around the connected socket.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Connection:
         *,
         timeout_seconds: float = 60.0,
         receive_buffer_bytes: int | None = None,
+        wrap: Callable[[socket.socket], socket.socket] | None = None,
     ) -> None:
         self._authorization = authorization
         self.socket = socket.socket()
@@ -73,6 +75,8 @@ class Connection:
         self.socket.connect(("127.0.0.1", port))
         # As every client does: head and body leave in two writes, and the second one may not wait.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if wrap is not None:
+            self.socket = wrap(self.socket)
         self._unread = b""
 
     def __enter__(self) -> Connection:

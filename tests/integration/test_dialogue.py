@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.defer import Deferred, gatherResults
+
 from tests.integration.case import RegistryTestCase
 from tests.integration.images import DOCKER_LIST, OCI_INDEX, image, index, sha256
 
@@ -154,6 +156,16 @@ class PushPullTests(RegistryTestCase):
         ):
             got = await client.ask("GET", path, headers={"If-None-Match": f'"{digest}"'})
             self.assertEqual((304, b""), (got.status, got.body), path)
+
+    async def test_parallel_pushes(self) -> None:
+        """Twenty pushes of one image at the same time all succeed, each under its tag."""
+        client, content = self.client(), image("parallel")
+        pushes = [Deferred.fromCoroutine(client.push("parallel", f"t{n:02}", content)) for n in range(20)]
+        await gatherResults(pushes, consumeErrors=True)
+        tags = (await client.ask("GET", "/v2/parallel/tags/list")).document["tags"]
+        self.assertEqual([f"t{n:02}" for n in range(20)], tags)
+        for tag in (tags[0], tags[-1]):
+            self.assertEqual(content.manifest.content, (await client.pull("parallel", tag))[0])
 
 
 class MountTests(RegistryTestCase):

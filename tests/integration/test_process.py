@@ -106,6 +106,16 @@ class LifeTests(ProcessTestCase):
             time.sleep(0.02)  # nothing tells a client that a listener is closed
         self.fail("the server still accepts connections 10 s after SIGTERM")
 
+    def test_idle_connections_do_not_delay_the_stop(self) -> None:
+        """Kept-alive connections without a request do not hold the server up."""
+        server = self.server()
+        server.start()
+        with Connection(server.port) as idle, Connection(server.port):
+            self.assertEqual(200, idle.request("GET", "/healthz").status)
+            began = time.monotonic()
+            server.stop()
+            self.assertLess(time.monotonic() - began, 3.0)
+
     def test_interrupt(self) -> None:
         """SIGINT stops the server as well, with 0."""
         server = self.server()
@@ -132,8 +142,7 @@ class LifeTests(ProcessTestCase):
         with Connection(server.port) as client:
             client.socket.sendall(b"nonsense\r\n\r\n")
         server.stop()
-        self.assertNotIn("Traceback", "\n".join(server.output))
-        self.assertNotIn("Unhandled", "\n".join(server.output))
+        self.assertEqual([], server.complaints())
 
 
 def _blocks_from(start: int, size: int) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib  # trial takes a module's name "suppress" for its own
 import json
 from collections.abc import Mapping
+from socket import SHUT_WR
 
 from tests.integration.case import PUSHER, RegistryTestCase
 from tests.integration.images import OCI_MANIFEST, as_json, image, sha256
@@ -334,3 +336,55 @@ class HostileInputTests(RegistryTestCase):
             answer = client.request("POST", f"/v2/hostile/blobs/uploads/?digest={sha256(b'a')}", b"b")
         self.assertEqual(400, answer.status)
         self.assertIn(b"DIGEST_INVALID", answer.body)
+
+    def test_malformed_http(self) -> None:
+        """What is no HTTP is answered with 400, or ended; the server goes on."""
+        head = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n"
+        upload = b"POST /v2/hostile/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n"
+        authorized = upload % basic(*PUSHER).encode()
+        requests = [
+            head + b"Content-Length: -1\r\n\r\n", head + b"Content-Length: 1e3\r\n\r\n",
+            head + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            head + b"Transfer-Encoding: gzip\r\n\r\n",
+            head + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET\r\n\r\n", b"\x00\x01\x02\r\n\r\n",
+            head + b"no colon\r\n\r\n", b"GET /v2/ HTTP/9.9\r\n\r\n", head + b": empty\r\n\r\n",
+            authorized + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 70_000,
+            authorized + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n",
+        ]  # fmt: skip
+        for request in requests:
+            with Connection(self.server.port, timeout_seconds=15) as client:
+                client.socket.sendall(request)
+                client.socket.shutdown(SHUT_WR)
+                received = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while part := client.socket.recv(65536):
+                        received += part
+            statuses = [
+                int(line.split()[1]) for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.")
+            ]
+            self.assertTrue(all(200 <= status < 500 for status in statuses), (request[:200], received[:300]))
+        self.assertEqual(200, self.connect().request("GET", "/healthz").status)
+
+    def test_download_ranges(self) -> None:
+        """Odd and huge Range headers never break a download."""
+        content = bytes(range(200))
+        with self.connect() as client:
+            client.request("POST", f"/v2/hostile/blobs/uploads/?digest={sha256(content)}", content)
+        many = "bytes=" + ",".join(f"{n % 200}-{n % 200}" for n in range(1024))
+        ranges = [
+            many,
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=1-2,",
+            "bytes=--1",
+            "bytes=0-" + "9" * 5000,
+            "x",
+        ]
+        ranges += ["bytes=-0", "bytes=" + "9" * 5000 + "-", "bytes=0-0,-1,199-"]
+        rows: list[tuple[set[int], str, str, bytes, dict[str, str]]] = [
+            ({200, 206, 400, 416}, "GET", f"/v2/hostile/blobs/{sha256(content)}", b"", {"Range": text})
+            for text in ranges
+        ]
+        self._table(rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
@@ -208,6 +210,14 @@ class FinishTests(TestCase):
 
 class SessionTests(TestCase):
     """Whose a session is, and when it ends."""
+
+    async def test_of_anonymous(self) -> None:
+        """A session that was begun without credentials goes on with some, not the other way round."""
+        world = World()
+        key = await world.open_session("")
+        self.assertEqual(key.upload_id, (await world.uploads.find(replace(key, owner="ann"))).id)
+        key = await world.open_session("ann")
+        await error_of(world.uploads.find(replace(key, owner="")), BlobUploadUnknown)
 
     async def test_bound_to_repository_and_owner(self) -> None:
         """Nobody else, and no other repository, finds a session."""

@@ -17,15 +17,18 @@ from twisted.web.http_headers import Headers
 from dockreg_tx.access.grants import Grant, Principal, anonymous_principal
 from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.registry.push import ManifestRules
+from dockreg_tx.registry.search import Search
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
 from dockreg_tx.web.routes import RegistryResource, registry_app
+from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.web.table import Endpoints, registry_routes
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
+from dockreg_tx.web.v2.extensions import Extensions
 from dockreg_tx.web.v2.manifests import Manifests
 from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
@@ -132,6 +135,8 @@ class ApiCase(TestCase):
             tags=Tags(browse=world.browse, links=links),
             referrers=Referrers(browse=world.browse, links=links),
             catalog=Catalog(browse=world.browse, links=links),
+            extensions=Extensions(),
+            search=SearchIndex(search=Search(records=world.records)),
         )
 
     async def call(

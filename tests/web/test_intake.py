@@ -769,6 +769,30 @@ class RefusalTests(SynchronousTestCase):
             wire.send(*(request[at : at + 4096] for at in range(0, len(request), 4096)))
             self.assertEqual([200], [answer.status for answer in wire.answers], name)
 
+    @given(
+        edits=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 4), st.binary(max_size=4)), max_size=6),
+        size=st.integers(1, 100),
+    )
+    @settings(derandomize=True, deadline=None, max_examples=300)
+    def test_damaged_streams(self, edits: list[tuple[int, int, bytes]], size: int) -> None:
+        """Whatever bytes come, only whole answers go out, and nothing is raised or logged."""
+        stream = (
+            GET + put(11, b"Expect: 100-continue") + b"hello world" + CHUNKED + b"3\r\nabc\r\n0\r\n\r\n" + GET
+        )
+        for at, cut, new in edits:
+            stream = stream[:at] + new + stream[at + cut :]
+        wire = MemoryWire(echo)
+        wire.send(*(stream[at : at + size] for at in range(0, len(stream), size)))
+        wire.clock.pump([10, 60, 60, 2, 60, 60])
+        self.assertLessEqual({answer.status for answer in wire.answers}, {100, 200, 400, 405, 408, 414, 500})
+        self.assertTrue(wire.transport.disconnecting)
+        if not wire.transport.is_aborted:
+            wire.lose()
+        self.assertEqual(
+            [],
+            [failure for failure in self.flushLoggedErrors() if not failure.check(BodyBroken, BodyTooLarge)],
+        )
+
     def test_allow(self) -> None:
         """The 405 for a method in lower case names the methods there are."""
         wire = MemoryWire(echo)

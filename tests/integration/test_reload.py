@@ -1,0 +1,80 @@
+"""Changing a running server: settings by SIGHUP, users by the ``dockreg`` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.server import RegistryProcess
+
+DEADLINE_SECONDS = 10.0
+
+
+class ReloadTests(SynchronousTestCase):
+    """SIGHUP and users."""
+
+    def setUp(self) -> None:
+        """Start a server with a settings file."""
+        temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
+        self.addCleanup(temporary.cleanup)
+        self.settings = Path(temporary.name) / "dockreg.toml"
+        self.settings.write_text('[access]\nanonymous = "none"\n')
+        self.server = RegistryProcess(Path(temporary.name) / "root", options=["--config", str(self.settings)])
+        self.server.start()
+        self.addCleanup(self.server.stop)
+
+    def status(self, credentials: str | None = None) -> int:
+        """Return the status of ``GET /v2/``."""
+        headers = {}
+        if credentials is not None:
+            headers["Authorization"] = "Basic " + b64encode(credentials.encode()).decode()
+        request = urllib.request.Request(self.server.base_url + "/v2/", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    def wait_for_output(self, text: str) -> None:
+        """Return once the server has logged ``text``."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not any(text in line for line in self.server.output):
+            self.assertLess(time.monotonic(), deadline, f"{text!r} was not logged")
+            time.sleep(0.02)
+
+    def test_settings(self) -> None:
+        """SIGHUP puts changed settings in force; a mistake in them is named and changes nothing."""
+        self.assertEqual(401, self.status())
+        self.settings.write_text('[access]\nanonymous = "push"\n')
+        os.kill(self.server.pid, signal.SIGHUP)
+        self.wait_for_output("settings reloaded")
+        self.assertEqual(200, self.status())
+        self.settings.write_text('[access]\nanonymus = "none"\n')
+        os.kill(self.server.pid, signal.SIGHUP)
+        self.wait_for_output("settings not reloaded")
+        self.assertTrue(any("anonymus" in line for line in self.server.output))
+        self.assertEqual(200, self.status())
+
+    def test_users(self) -> None:
+        """Users changed by the admin command are changed for the next request."""
+        self.assertEqual(401, self.status("carol:first"))
+        self.server.dockreg("user", "add", "carol", "--password-stdin", text="first")
+        self.assertEqual(200, self.status("carol:first"))
+        self.server.dockreg("user", "passwd", "carol", "--password-stdin", text="second")
+        self.assertEqual(401, self.status("carol:first"))
+        self.assertEqual(200, self.status("carol:second"))
+        self.server.dockreg("user", "disable", "carol")
+        self.assertEqual(401, self.status("carol:second"))
+        self.server.dockreg("user", "enable", "carol")
+        self.assertEqual(200, self.status("carol:second"))
+        self.server.dockreg("user", "remove", "carol", "--yes")
+        self.assertEqual(401, self.status("carol:second"))
