@@ -152,6 +152,14 @@ def allows_any(principal: Principal, actions: Iterable[str], repository: Reposit
     return any(decide(principal, action, repository).is_allowed for action in actions)
 
 
+def may_push_everywhere(principal: Principal) -> bool:
+    """Tell whether one grant lets the principal push to every repository, whatever others deny."""
+    return any(
+        grant.pattern == "**" and not grant.is_deny and grant.actions & {Action.PUSH, _EVERY_ACTION}
+        for grant in principal.grants
+    )
+
+
 def anonymous_principal(mode: str, grants: Iterable[Grant]) -> Principal:
     """Return what a client without credentials is.
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from joserfc.jwk import ECKey
 
@@ -141,7 +142,7 @@ def remove_retired_keys(directory: str, *, replaced_before: float) -> list[str]:
     """Remove the keys that were replaced before a time, and return their ids. Blocks."""
     keys = read_keys(directory)
     removed = []
-    for key, successor in zip(keys, keys[1:], strict=False):
+    for key, successor in pairwise(keys):
         if successor.made_at <= replaced_before:
             os.unlink(os.path.join(directory, f"{round(key.made_at * 1000):013d}-{key.key_id}.pem"))
             removed.append(key.key_id)
@@ -157,9 +158,8 @@ def _generate() -> ECKey:
 def _read_key(path: str, key_id: str, made_at: float) -> SigningKey:
     with open(path, "rb") as file:
         content = file.read(64 * 1024)
-    parameters = {"use": "sig", "alg": ALGORITHM, "kid": key_id}
     try:
-        key = ECKey.import_key(content, parameters)
+        key = ECKey.import_key(content, {"use": "sig", "alg": ALGORITHM, "kid": key_id})
         is_ours = key.is_private and key.curve_name == _CURVE and key.thumbprint() == key_id
     except ValueError:
         is_ours = False

@@ -26,6 +26,8 @@ from dockreg_tx.ports import NewId, Now
 TOKEN_SECONDS = 300
 #: Clocks of the machines that share a registry may differ by so much.
 LEEWAY_SECONDS = 60
+#: A key that was replaced verifies for so long: until its last token has ended.
+RETIRED_SECONDS = TOKEN_SECONDS + LEEWAY_SECONDS
 #: Longer than any of ours; nothing is spent on what cannot be one.
 TOKEN_LIMIT_CHARACTERS = 48 * 1024
 CACHE_LIMIT_ENTRIES = 10_000
@@ -79,7 +81,7 @@ class Claims:
 
 
 def password_fingerprint(password_hash: str) -> str:
-    """Return what tells one stored password from the next; the hash's own salt keeps it from being guessed."""
+    """Return what tells one stored password from the next; the hash's salt keeps it unguessable."""
     return hashlib.sha256(b"dockreg password\0" + password_hash.encode()).hexdigest()[:32]
 
 
@@ -195,7 +197,7 @@ class TokenIssuer:
     def _find_key(self, token: Any) -> Any:
         """Return our own key that a token names; never one that it brings."""
         header = token.headers()
-        if not _HEADERS >= set(header) or header.get("alg") != ALGORITHM:
+        if set(header) - _HEADERS or header.get("alg") != ALGORITHM:
             raise LookupError("not a header of ours")
         key = self._keys.verification_key(str(header.get("kid")))
         if key is None:

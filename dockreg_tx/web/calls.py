@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
 
+from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, decide
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import Body
+from dockreg_tx.web.origin import Origin
 
 #: More parameters than any client sends; above it the query is refused.
 _QUERY_LIMIT_FIELDS = 1000
@@ -46,7 +48,8 @@ class Call:
     query: Query
     headers: RequestHeaders
     body: Body
-    principal: Principal
+    caller: Caller
+    origin: Origin
     #: Parts of the path by their names in the route; the repository is parsed already.
     parts: dict[str, str]
     #: The repository of the path, None for routes that have none.
@@ -60,6 +63,11 @@ class Call:
         return self.named
 
     @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        return self.caller.principal
+
+    @property
     def is_head(self) -> bool:
         """Whether only the headers are wanted."""
         return self.method == "HEAD"
@@ -70,5 +78,9 @@ class Call:
         return "" if self.principal.is_anonymous else self.principal.name
 
     def may(self, action: str, repository: RepositoryName) -> bool:
-        """Tell whether the caller may do an action in any repository."""
+        """Tell whether the caller may do an action in any repository, with the credentials it sent."""
+        return self.caller.may(action, repository)
+
+    def may_list(self, action: str, repository: RepositoryName) -> bool:
+        """Tell whether a list that the caller may read names a repository: whatever a token was asked for."""
         return decide(self.principal, action, repository).is_allowed
