@@ -2,6 +2,7 @@
 #
 #   make run [ARGS='--listen tcp:5055:interface=127.0.0.1 --root /tmp/r']
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
+#   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
 #   make fault [ONLY=name] [CYCLES=n]   the long campaigns of crashes and power cuts
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted
 
-.PHONY: run test check fault clean
+.PHONY: run test clients-report check fault clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -20,8 +21,12 @@ run: $(VENV)/.installed
 test: check
 ifeq ($(CLIENTS),install)
 	@tests/clients/install.sh
+	@tests/clients/install_go.sh
 endif
 	@$(BIN)/python -m tests.run $(if $(CLIENTS),--clients=$(CLIENTS)) $(TESTS)
+
+clients-report: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.clients.report docs/clients.md
 
 check: $(VENV)/.installed-test
 	@$(BIN)/ruff check --quiet .

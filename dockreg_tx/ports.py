@@ -331,6 +331,20 @@ class BrowseRecords(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TagExpectation:
+    """Where a tag must be before it is moved: absent, or present and, unless empty, at one of ``digests``."""
+
+    is_present: bool
+    digests: frozenset[str] = frozenset()
+
+    def holds(self, target: str | None) -> bool:
+        """Tell whether a tag that points at ``target`` (None: does not exist) is as expected."""
+        if not self.is_present:
+            return target is None
+        return target is not None and (not self.digests or target in self.digests)
+
+
 class PushRecords(Protocol):
     """Writes of a push; each returns when it is on disk (WAL, synchronous=FULL), journal first."""
 
@@ -365,13 +379,15 @@ class PushRecords(Protocol):
         *,
         may_overwrite: bool,
         now: float,
+        expects: TagExpectation | None = None,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it, in one transaction.
 
         Re-pushing is no error; the last media type wins. ``may_overwrite`` False refuses to move a tag that
-        points elsewhere.
+        points elsewhere; ``expects`` is asked of each tag.
 
         Raises:
+            PreconditionFailed: a tag is not where ``expects`` wants it.
             ManifestBlobUnknown: required content is not in the repository.
             SizeInvalid: a config or layer descriptor's size differs from that of the linked blob.
             Denied: a tag exists and may not be moved.

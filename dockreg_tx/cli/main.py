@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import click
 
+from dockreg_tx.cli.access import access
 from dockreg_tx.cli.config import config
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.grant import grant
+from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
+from dockreg_tx.cli.keys import keys
 from dockreg_tx.cli.repo import repo, tag
+from dockreg_tx.cli.token import token
 from dockreg_tx.cli.user import user
 from dockreg_tx.cli.version import version
 
@@ -23,7 +27,7 @@ def dockreg() -> None:
     """
 
 
-for command in (config, grant, init, repo, tag, user, version):
+for command in (access, config, grant, imports, init, keys, repo, tag, token, user, version):
     dockreg.add_command(command)
 
 

@@ -96,6 +96,16 @@ class TagInvalid(RegistryError):
         )
 
 
+class TagsTooMany(RegistryError):
+    """A push names more tags than one request may set."""
+
+    code = ErrorCode.UNSUPPORTED
+    status = 414
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"one push sets at most {limit} tags: send the rest in another", {"limit": limit})
+
+
 class DigestInvalid(RegistryError):
     """A digest is missing, malformed, of an unsupported algorithm, or does not match the content."""
 
@@ -248,6 +258,19 @@ class Denied(RegistryError):
 
     code = ErrorCode.DENIED
     status = 403
+
+
+class PreconditionFailed(RegistryError):
+    """A tag is not where the request's If-Match or If-None-Match wants it (RFC 9110, 13)."""
+
+    code = ErrorCode.DENIED
+    status = 412
+
+    def __init__(self, tag: str, target: str | None) -> None:
+        super().__init__(
+            f"tag {tag} is not what the request's condition says: read it again, then decide",
+            {"tag": tag, "digest": target},
+        )
 
 
 class Unsupported(RegistryError):

@@ -8,7 +8,7 @@ from itertools import islice
 from math import inf
 
 from dockreg_tx.oci.digests import Digest, Reference
-from dockreg_tx.oci.errors import ManifestBlobUnknown
+from dockreg_tx.oci.errors import ManifestBlobUnknown, PreconditionFailed
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import (
     Account,
@@ -19,6 +19,7 @@ from dockreg_tx.ports import (
     NewManifest,
     ReferenceKind,
     ReferrerRecord,
+    TagExpectation,
     TokenKind,
     TokenRecord,
     UploadRecord,
@@ -128,9 +129,14 @@ class _MemoryContent:
         *,
         may_overwrite: bool,
         now: float,
+        expects: TagExpectation | None = None,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it."""
         known = self._known(manifest.repository)
+        for tag in tags:
+            target = known.tags.get(tag.text)
+            if expects is not None and not expects.holds(str(target) if target else None):
+                raise PreconditionFailed(tag.text, str(target) if target else None)
         self._check_references(known, manifest.references)
         ensure()
         for tag in tags:

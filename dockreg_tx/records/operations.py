@@ -15,6 +15,7 @@ from dockreg_tx.ports import (
     ManifestRecord,
     NewManifest,
     ReferrerRecord,
+    TagExpectation,
     TokenRecord,
     UploadRecord,
 )
@@ -124,11 +125,12 @@ class SqliteOperations(ABC):
         *,
         may_overwrite: bool,
         now: float,
+        expects: TagExpectation | None = None,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it."""
         await self._write(
             lambda transaction: pushes.put_manifest(
-                transaction, manifest, tags, ensure, may_overwrite=may_overwrite, now=now
+                transaction, manifest, tags, ensure, may_overwrite=may_overwrite, now=now, expects=expects
             )
         )
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import Denied, ManifestBlobUnknown, SizeInvalid
+from dockreg_tx.oci.errors import Denied, ManifestBlobUnknown, PreconditionFailed, SizeInvalid
 from dockreg_tx.oci.names import RepositoryName, Tag
-from dockreg_tx.ports import ContentReference, EnsureContent, NewManifest, ReferenceKind
+from dockreg_tx.ports import ContentReference, EnsureContent, NewManifest, ReferenceKind, TagExpectation
 from dockreg_tx.records import statements
 from dockreg_tx.records.transactions import Transaction
 
@@ -56,8 +56,10 @@ def put_manifest(
     *,
     may_overwrite: bool,
     now: float,
+    expects: TagExpectation | None = None,
 ) -> None:
     """Record a manifest with its references and point ``tags`` at it."""
+    _check_tags(transaction, manifest.repository, tags, expects)
     _check_references(transaction, manifest)
     ensure()
     repository_id = transaction.new_repository_id(manifest.repository, now)
@@ -80,6 +82,23 @@ def _link(
     if transaction.changed(statements.LINK_BLOB, repository_id=repository_id, digest=str(digest), now=now):
         fields = {"repository": repository.text, "digest": str(digest), "size_bytes": size_bytes}
         transaction.journal("blob.link", now, fields)
+
+
+def _check_tags(
+    transaction: Transaction,
+    repository: RepositoryName,
+    tags: Sequence[Tag],
+    expects: TagExpectation | None,
+) -> None:
+    if expects is None:
+        return
+    for tag in tags:
+        row = transaction.execute(
+            statements.MANIFEST_BY_TAG, repository=repository.text, tag=tag.text
+        ).fetchone()
+        target = None if row is None else row[0]
+        if not expects.holds(target):
+            raise PreconditionFailed(tag.text, target)
 
 
 def _check_references(transaction: Transaction, manifest: NewManifest) -> None:

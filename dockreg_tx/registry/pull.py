@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dockreg_tx.oci.digests import Digest, parse_reference
 from dockreg_tx.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, StoreUnavailable, TagInvalid
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.oci.negotiation import image_for_plain_clients, wants_image_of
 from dockreg_tx.ports import BlobRecord, BlobStore, ManifestRecord, OpenBlob, PullRecords
 
 
@@ -34,6 +35,19 @@ class Pull:
                 raise NameUnknown(str(repository))
             raise ManifestUnknown(str(repository), reference)
         return record
+
+    async def acceptable(
+        self, repository: RepositoryName, record: ManifestRecord, accept: str | None
+    ) -> ManifestRecord:
+        """Return what a client gets for a tag: of an index that it cannot read, the linux/amd64 image.
+
+        Everything else is served as it is, whatever the client accepts.
+        """
+        if not wants_image_of(record.media_type, accept):
+            return record
+        digest = image_for_plain_clients(await self.manifest_content(record), record.media_type)
+        image = None if digest is None else await self.records.manifest(repository, digest)
+        return image or record
 
     async def manifest_content(self, record: ManifestRecord) -> bytes:
         """Return the bytes of a manifest exactly as they were pushed.

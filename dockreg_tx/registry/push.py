@@ -12,6 +12,7 @@ from dockreg_tx.oci.errors import (
     DigestMismatch,
     ManifestTooLarge,
     RegistryError,
+    TagsTooMany,
     Unsupported,
 )
 from dockreg_tx.oci.manifests import Manifest, parse_manifest
@@ -27,10 +28,13 @@ from dockreg_tx.ports import (
     Now,
     PushRecords,
     ReferenceKind,
+    TagExpectation,
 )
 
 #: Above this a manifest is parsed in a thread: the JSON of 4 MiB takes some 50 ms.
 PARSE_INLINE_BYTES = 64 * 1024
+#: Tags that one push may set; the spec asks for 10, a request line of 8 KiB has room for this many.
+TAGS_LIMIT = 46
 #: How many repositories are looked at for a mount that names no source.
 _MOUNT_CANDIDATES = 1000
 
@@ -105,6 +109,7 @@ class Push:
         extra_tags: Sequence[str],
         pushed_by: str,
         may_overwrite: bool,
+        expects: TagExpectation | None = None,
     ) -> PushedManifest:
         """Store a manifest verbatim and point its tags at it.
 
@@ -116,6 +121,7 @@ class Push:
             extra_tags: texts of ``tag`` parameters, only with a digest.
             pushed_by: name of the user, empty for anonymous.
             may_overwrite: False refuses to move a tag that exists.
+            expects: where each tag must be before.
 
         Raises:
             DigestInvalid, TagInvalid: the reference or a tag is malformed.
@@ -123,6 +129,8 @@ class Push:
             ManifestInvalid, ManifestTooLarge: the document is refused.
             ManifestBlobUnknown, SizeInvalid: it names content that the repository does not hold.
             Denied: a tag may not be moved.
+            PreconditionFailed: a tag is elsewhere than expected.
+            TagsTooMany: more tags than one request may set.
         """
         parsed = parse_reference(reference)
         if isinstance(parsed, Digest):
@@ -151,6 +159,7 @@ class Push:
             ensure,
             may_overwrite=may_overwrite,
             now=self.now(),
+            expects=expects,
         )
         return PushedManifest(digest, manifest.subject.digest if manifest.subject else None, tags)
 
@@ -192,5 +201,7 @@ def _reference(kind: ReferenceKind, descriptor: Descriptor, required: bool) -> C
 def _tags(reference: Tag | Digest, extra_tags: Sequence[str]) -> tuple[Tag, ...]:
     if isinstance(reference, Tag):
         return (reference,)
+    if len(extra_tags) > TAGS_LIMIT:
+        raise TagsTooMany(TAGS_LIMIT)
     # dict keeps the order and drops repetitions.
     return tuple(Tag.parse(text) for text in dict.fromkeys(extra_tags))

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, decide
+from dockreg_tx.oci.errors import Unsupported
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import Body
 from dockreg_tx.web.origin import Origin
@@ -17,10 +18,16 @@ _QUERY_LIMIT_FIELDS = 1000
 
 
 class Query:
-    """The parameters behind the ``?``; unknown ones are ignored by whoever does not ask for them."""
+    """The parameters behind the ``?``; unknown ones are ignored by whoever does not ask for them.
+
+    Raises:
+        Unsupported: there are more than 1,000.
+    """
 
     def __init__(self, text: str) -> None:
-        self._pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_QUERY_LIMIT_FIELDS)
+        if text.count("&") >= _QUERY_LIMIT_FIELDS:
+            raise Unsupported(f"a query may have at most {_QUERY_LIMIT_FIELDS} parameters")
+        self._pairs = parse_qsl(text, keep_blank_values=True)
 
     def first(self, name: str) -> str | None:
         """Return the first value of a parameter, or None when it is absent."""

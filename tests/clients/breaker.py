@@ -30,6 +30,8 @@ class Breaker:
         self.has_cut = False
         #: Where the clients asked downloads to start, in their order; ordinary ones are not in it.
         self.offsets: list[int] = []
+        #: Answers with a part of a blob, as their first lines say.
+        self.parts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -61,6 +63,7 @@ class Breaker:
         with suppress(OSError):  # the other direction has closed both
             while piece := source.recv(65536):
                 self.offsets += [int(offset) for offset in RANGE.findall(piece)]
+                self.parts += piece.count(b"HTTP/1.1 206 ")
                 passed_bytes += len(piece)
                 if limit_bytes is not None and passed_bytes > limit_bytes and self._may_cut():
                     break

@@ -2,7 +2,9 @@
 # Installs the clients that tests/clients and tests/faults use: Debian packages only. Needs root; may be run again.
 set -eu
 
-packages="docker.io podman skopeo buildah curl strace iproute2 util-linux e2fsprogs xfsprogs btrfs-progs uidmap"
+"$(dirname "$0")/../fronts/install.sh"
+
+packages="docker.io podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap"
 
 missing=""
 for package in $packages; do
@@ -27,3 +29,5 @@ fi
 apt-get update -qq
 # shellcheck disable=SC2086 # one word for each package
 apt-get install -qq -y --no-install-recommends $missing > /dev/null
+# From Debian 13 on Docker's command line is a package of its own.
+command -v docker > /dev/null || apt-get install -qq -y --no-install-recommends docker-cli > /dev/null

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.clients.breaker import Breaker
 from tests.clients.case import PASSWORD, READER, USER, WRITER
-from tests.clients.local import LocalClientTestCase, lacking
+from tests.clients.local import LocalClientTestCase, lacking, large_image
 from tests.integration.images import DOCKER_MANIFEST, OCI_INDEX, Image, Index, image, index, tar_of
+
+MIB = 1024 * 1024
 
 
 class CraneTests(LocalClientTestCase):
@@ -121,6 +124,16 @@ class CraneTests(LocalClientTestCase):
         self.assertEqual(["v2"], self.crane("ls", f"{self.host}/crane/delete").split())
         self.crane("delete", f"{self.host}/crane/delete@{content.manifest.digest}")
         self.refused("crane", "manifest", f"{self.host}/crane/delete:v2")
+
+    def test_broken_upload(self) -> None:
+        """A push succeeds over a connection that broke once."""
+        content = large_image(4 * MIB)
+        breaker = Breaker(self.server.port, upload_bytes=MIB)
+        self.addCleanup(breaker.close)
+        self.crane("auth", "login", breaker.host, "-u", USER, "--password-stdin", text=PASSWORD)
+        self.crane("push", str(self.layout_directory(content)), f"{breaker.host}/crane/broken:v1")
+        self.assertTrue(breaker.has_cut)
+        self.crane("validate", "--remote", f"{self.host}/crane/broken:v1")
 
     def test_rights(self) -> None:
         """Docker.Upload alone pushes and cannot pull, Docker.Download alone pulls and cannot push."""

@@ -46,6 +46,18 @@ class RegctlTests(LocalClientTestCase):
             stored = back / "blobs/sha256" / blob.digest.removeprefix("sha256:")
             self.assertEqual(blob.content, stored.read_bytes())
 
+    def test_sha512(self) -> None:
+        """An image whose every digest is a sha512."""
+        name = self.push(image("regctl sha512"), "regctl/sha512:v1")
+        made = f"{self.host}/regctl/sha512:v2"
+        self.regctl("image", "mod", "--digest-algo", "sha512", "--create", made, name)
+        document = json.loads(self.regctl("manifest", "get", "--format", "raw-body", made))
+        self.assertTrue(all(layer["digest"].startswith("sha512:") for layer in document["layers"]))
+        digest = self.regctl("image", "digest", made)
+        self.assertTrue(digest.startswith("sha512:"), digest)
+        self.regctl("manifest", "head", f"{self.host}/regctl/sha512@{digest}")
+        self.regctl("image", "copy", made, f"ocidir://{self.home / 'back'}:v2")
+
     def test_archive(self) -> None:
         """``image export`` and ``image import`` carry an image through a file."""
         content = image("regctl archive")
@@ -150,6 +162,7 @@ class RegctlTests(LocalClientTestCase):
         self.login(breaker.host)
         self.assertEqual(len(content), self.blob_size(f"{breaker.host}/regctl/broken", sha256(content)))
         self.assertTrue(breaker.has_cut)
+        self.assertLessEqual(1, breaker.parts)
         self.assertTrue(any(MIB // 2 < offset < 4 * MIB for offset in breaker.offsets), breaker.offsets)
 
     def test_broken_upload(self) -> None:

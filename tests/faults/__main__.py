@@ -15,11 +15,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
-from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run
+from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run, run_first_starts
 from tests.faults.disks import missing
 
 CYCLES = 50
+FIRST_STARTS = ("first-starts", "first-starts-power")
 STREAMS = "streams"
+WITHOUT_DISK = ("kill", FIRST_STARTS[0], STREAMS)
 
 #: Name of each campaign, its scene, and whether it must lose something.
 CAMPAIGNS: dict[str, tuple[Callable[[], AbstractContextManager[Scene]], bool]] = {
@@ -53,6 +55,14 @@ def campaign(name: str, cycles: int, seed: int) -> bool:
     return is_well
 
 
+def first_starts(name: str, cycles: int, seed: int) -> bool:
+    """Run a campaign of first starts, print its figures, and tell whether it went well."""
+    outcome = Outcome(name, seed)
+    run_first_starts(outcome, cycles, with_disk=name == FIRST_STARTS[1])
+    say(f"{outcome}: {'LOST' if outcome.lost else 'ok'}")
+    return not outcome.lost
+
+
 def streams() -> bool:
     """Run the streaming tests with eight uploads of a gibibyte each, and tell whether they went well."""
     command = [sys.executable, "-m", "twisted.trial", "tests.integration.test_streaming"]
@@ -65,17 +75,20 @@ def streams() -> bool:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--only", choices=[*CAMPAIGNS, STREAMS], help="one campaign")
+    parser.add_argument("--only", choices=[*CAMPAIGNS, *FIRST_STARTS, STREAMS], help="one campaign")
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     chosen = parser.parse_args()
     reason, results = missing(), []
-    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, STREAMS]:
+    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, *FIRST_STARTS, STREAMS]:
+        if reason and name not in WITHOUT_DISK:
+            say(f"{name}: skipped: {reason}")
+            continue
+        if name in FIRST_STARTS:
+            results.append(first_starts(name, chosen.cycles, chosen.seed))
+            continue
         if name == STREAMS:
             results.append(streams())
-            continue
-        if reason and name != "kill":
-            say(f"{name}: skipped: {reason}")
             continue
         results.append(campaign(name, chosen.cycles, chosen.seed))
     return 0 if all(results) else 1

@@ -9,18 +9,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.disks import Disk
 from tests.faults.oracle import Inspector, Promises, Pusher
 from tests.integration.server import TWISTD, RegistryProcess
-from tests.integration.sockets import basic
+from tests.integration.sockets import Connection, basic
 
 PUSHERS = 4
 #: The fault comes this long after the load began.
 LOAD_SECONDS = (0.15, 0.8)
+#: A first start takes about so long.
+FIRST_START_SECONDS = (0.15, 0.9)
 REPOSITORY = str(Path(__file__).parents[2])
 
 
@@ -115,6 +117,41 @@ def _one_life(scene: Scene, promises: Promises, chance: random.Random, authoriza
     for thread in threads:
         thread.join()
     scene.repair()
+
+
+def run_first_starts(outcome: Outcome, cycles: int, *, with_disk: bool = False) -> None:
+    """Kill servers while they fill an empty root; the next start must come to a working registry.
+
+    ``with_disk`` cuts the power of their disk as well.
+    """
+    chance = random.Random(outcome.seed)
+    for _ in range(cycles):
+        with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
+            disk = Disk(Path(name) / "disk") if with_disk else None
+            if disk is not None:
+                stack.callback(disk.close)
+            server = RegistryProcess((disk.path if disk else Path(name)) / "root", command=TWISTD)
+            stack.callback(server.kill)
+            server.launch()
+            time.sleep(chance.uniform(*FIRST_START_SECONDS))  # the moment of the fault is meant to be any
+            if disk is not None:
+                disk.cut()
+            server.kill()
+            if disk is not None:
+                disk.restore()
+            _second_start(server, outcome)
+        outcome.cycles += 1
+
+
+def _second_start(server: RegistryProcess, outcome: Outcome) -> None:
+    began = time.monotonic()
+    server.start()
+    outcome.slowest_start_seconds = max(outcome.slowest_start_seconds, time.monotonic() - began)
+    with Connection(server.port, basic("admin", server.admin_password)) as client:
+        status = client.request("GET", "/v2/").status
+    server.stop()
+    if status != 200:
+        outcome.lost.append(f"the admin's password does not work: {status}")
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def missing() -> str:
         return "needs root, to mount disks"
     if not Path("/dev/loop-control").exists():
         return "this machine has no loop devices"
-    lacking = [name for name in ("mkfs.ext4", "mount", "umount") if shutil.which(name) is None]
+    lacking = [name for name in ("mkfs.ext4", "losetup", "mount", "umount") if shutil.which(name) is None]
     return f"not installed: {', '.join(lacking)} (tests/clients/install.sh installs them)" if lacking else ""
 
 
@@ -43,8 +43,10 @@ class Disk:
         self._mount()
 
     def _mount(self) -> None:
+        # A fresh device each time: a mount namespace made by somebody else meanwhile may keep the old one.
+        self._device = _run("losetup", "--find", "--show", str(self._image)).strip()
         # Nothing is committed behind our back: only what the registry syncs is safe.
-        _run("mount", "-o", "loop,commit=300,noatime", str(self._image), str(self.path))
+        _run("mount", "-o", "commit=300,noatime", self._device, str(self.path))
 
     def cut(self) -> None:
         """Cut the power: from now on every write fails."""
@@ -57,14 +59,17 @@ class Disk:
     def restore(self) -> None:
         """Bring the disk back as it was on the device; nobody may have a file open on it."""
         _run("umount", str(self.path))
+        _run("losetup", "--detach", self._device)
         self._mount()
 
     def close(self) -> None:
         """Unmount for good."""
         subprocess.run(["umount", "--lazy", str(self.path)], check=False, capture_output=True)
+        subprocess.run(["losetup", "--detach", self._device], check=False, capture_output=True)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout

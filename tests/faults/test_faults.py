@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults import disks
-from tests.faults.campaigns import Outcome, kill_scene, power_scene, run
+from tests.faults.campaigns import Outcome, kill_scene, power_scene, run, run_first_starts
 
 CYCLES = 5
 SEED = 20260214
@@ -19,6 +19,12 @@ class KillTests(SynchronousTestCase):
             run(scene, outcome, CYCLES)
         self.assertEqual([], outcome.lost)
         self.assertGreater(outcome.acknowledged, 50)
+
+    def test_kill_during_the_first_start(self) -> None:
+        """A first start that was killed is made good by the next one."""
+        outcome = Outcome("first-starts", SEED)
+        run_first_starts(outcome, CYCLES)
+        self.assertEqual([], outcome.lost)
 
 
 class PowerCutTests(SynchronousTestCase):
@@ -37,6 +43,12 @@ class PowerCutTests(SynchronousTestCase):
         outcome = Outcome("power-two-disks", SEED)
         with power_scene(split=True) as scene:
             run(scene, outcome, CYCLES)
+        self.assertEqual([], outcome.lost)
+
+    def test_power_cut_during_the_first_start(self) -> None:
+        """A first start that lost its disk's power is made good by the next one."""
+        outcome = Outcome("first-starts-power", SEED)
+        run_first_starts(outcome, CYCLES, with_disk=True)
         self.assertEqual([], outcome.lost)
 
     def test_missing_directory_fsync_is_caught(self) -> None:

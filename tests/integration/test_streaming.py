@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
@@ -18,10 +19,21 @@ PARALLEL_BYTES = int(os.environ.get("TEST_PARALLEL_MIB", "128")) * MIB
 #: The promise is 50 ms. Sender, hasher and this measurement share the cores of one machine, so what is
 #: judged is the 99th percentile, and the pulse's own lateness is allowed for.
 LATENCY_MS = 50.0
+#: All that the tests push stays until the class is done.
+DISK_BYTES = 5 * GIB + 8 * PARALLEL_BYTES
+
+
+def no_room() -> str | None:
+    """Return why the tests cannot run here, or nothing."""
+    directory = tempfile.gettempdir()
+    if shutil.disk_usage(directory).free > DISK_BYTES + 2 * GIB:
+        return None
+    return f"{directory} has less than {(DISK_BYTES + 2 * GIB) // GIB} GiB of free space"
 
 
 class StreamingTests(RegistryTestCase):
     timeout = 300
+    skip = no_room()
 
     def setUp(self) -> None:
         """Begin with the memory of a server that has seen one upload."""

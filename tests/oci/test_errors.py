@@ -30,6 +30,8 @@ EXAMPLES: list[tuple[str, int, RegistryError]] = [
     ("UNAUTHORIZED", 401, errors.Unauthorized("log in")),
     ("DENIED", 403, errors.Denied("no")),
     ("UNSUPPORTED", 400, errors.Unsupported("no")),
+    ("UNSUPPORTED", 414, errors.TagsTooMany(46)),
+    ("DENIED", 412, errors.PreconditionFailed("v1", None)),
     ("PAGINATION_NUMBER_INVALID", 400, errors.PageSizeInvalid("x")),
     ("TOOMANYREQUESTS", 429, errors.TooManyRequests("wait", 5)),
     ("UNAVAILABLE", 503, errors.StoreUnavailable("disk")),

@@ -111,6 +111,24 @@ class Reply:
         return str(self.json["errors"][0]["code"])
 
 
+def endpoints_of(world: World, token: TokenService | None = None) -> Endpoints:
+    """Return everything that answers, over the backends of a world."""
+    links = Links()
+    return Endpoints(
+        token=token or cast("TokenService", _NoTokens()),
+        health=Health(checks={"database": world.records.check}),
+        base=Base(),
+        blobs=Blobs(pull=world.pull, remove=world.remove, new_boundary=lambda: "boundary-of-the-tests"),
+        uploads=UploadSessions(uploads=world.uploads, push=world.push, links=links),
+        manifests=Manifests(pull=world.pull, push=world.push, remove=world.remove, links=links),
+        tags=Tags(browse=world.browse, links=links),
+        referrers=Referrers(browse=world.browse, links=links),
+        catalog=Catalog(browse=world.browse, links=links),
+        extensions=Extensions(),
+        search=SearchIndex(search=Search(records=world.records)),
+    )
+
+
 class ApiCase(TestCase):
     """A test case with a registry at ``self.url``."""
 
@@ -153,21 +171,7 @@ class ApiCase(TestCase):
         """Put something into the registry, before each test."""
 
     def _endpoints(self) -> Endpoints:
-        world = self.world
-        links = Links()
-        return Endpoints(
-            token=self.access.token or cast("TokenService", _NoTokens()),
-            health=Health(checks={"database": world.records.check}),
-            base=Base(),
-            blobs=Blobs(pull=world.pull, remove=world.remove, new_boundary=lambda: "boundary-of-the-tests"),
-            uploads=UploadSessions(uploads=world.uploads, push=world.push, links=links),
-            manifests=Manifests(pull=world.pull, push=world.push, remove=world.remove, links=links),
-            tags=Tags(browse=world.browse, links=links),
-            referrers=Referrers(browse=world.browse, links=links),
-            catalog=Catalog(browse=world.browse, links=links),
-            extensions=Extensions(),
-            search=SearchIndex(search=Search(records=world.records)),
-        )
+        return endpoints_of(self.world, self.access.token)
 
     async def call(
         self,

@@ -6,7 +6,7 @@ import json
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
-from tests.registry.world import OCI_MANIFEST
+from tests.registry.world import OCI_INDEX, OCI_MANIFEST
 from tests.web.api import ApiCase, Reply
 
 BLOB = b"a layer of an image"
@@ -252,6 +252,59 @@ class UploadTests(FilledCase):
         missing = await self.call("PUT", "/v2/other/manifests/v1", headers=headers, data=content)
         self.assert_error(400, "MANIFEST_BLOB_UNKNOWN", missing)
         self.assertEqual(2, len(missing.json["errors"]))
+
+
+class ConditionTests(FilledCase):
+    """Conditional pushes, and clients that read no index."""
+
+    async def test_conditional_push(self) -> None:
+        """A tag moves only from where the client believes it to be, and comes into being only once."""
+        other = await self.world.image(b"another layer")
+        rows = [
+            ("v1", {"If-None-Match": "*"}, 412),
+            ("v1", {"If-Match": f'"{ABSENT}"'}, 412),
+            ("v2", {"If-Match": "*"}, 412),
+            ("v2", {"If-None-Match": "*"}, 201),
+            ("v2", {"If-None-Match": "*"}, 412),
+            ("v1", {"If-Match": f'"{self.manifest_digest}"'}, 201),
+            ("v1", {"If-Match": f'"{self.manifest_digest}"'}, 412),
+            ("v1", {"If-None-Match": f'"{ABSENT}"'}, 201),
+        ]
+        for tag, headers, status in rows:
+            path = f"/v2/team/app/manifests/{tag}"
+            typed = {"Content-Type": OCI_MANIFEST, **headers}
+            reply = await self.call("PUT", path, headers=typed, data=other)
+            self.assertEqual(status, reply.status, (tag, headers, reply.body))
+            if status == 412:
+                self.assert_error(412, "DENIED", reply)
+
+    async def test_too_many_tags(self) -> None:
+        """Ten tags at once are taken, more than the limit refused."""
+        for count, status in ((10, 201), (46, 201), (47, 414)):
+            query = "&".join(f"tag=t{number}" for number in range(count))
+            path = f"/v2/team/app/manifests/{self.manifest_digest}?{query}"
+            reply = await self.call("PUT", path, headers={"Content-Type": OCI_MANIFEST}, data=self.manifest)
+            self.assertEqual(status, reply.status, reply.body)
+
+    async def test_image_for_clients_without_indexes(self) -> None:
+        """By tag, a client that lists no index type gets the linux/amd64 image; by digest, never."""
+        descriptor = {
+            "mediaType": OCI_MANIFEST,
+            "digest": str(self.manifest_digest),
+            "size": len(self.manifest),
+            "platform": {"os": "linux", "architecture": "amd64"},
+        }
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor]}
+        digest = await self.world.put("multi", json.dumps(index).encode(), content_type=OCI_INDEX)
+        for reference, accept, wanted in (
+            ("multi", OCI_MANIFEST, self.manifest_digest),
+            ("multi", f"{OCI_MANIFEST}, {OCI_INDEX}", digest),
+            ("multi", "text/plain", digest),
+            (str(digest), OCI_MANIFEST, digest),
+        ):
+            path = f"/v2/team/app/manifests/{reference}"
+            reply = await self.call("GET", path, headers={"Accept": accept})
+            self.assertEqual(str(wanted), reply.header("Docker-Content-Digest"))
 
 
 class ReferrerTests(FilledCase):

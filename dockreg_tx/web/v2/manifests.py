@@ -8,7 +8,7 @@ from dockreg_tx.registry.push import Push
 from dockreg_tx.registry.remove import Remove
 from dockreg_tx.web.answers import Answer, Headers
 from dockreg_tx.web.calls import Call
-from dockreg_tx.web.conditions import is_not_modified
+from dockreg_tx.web.conditions import is_not_modified, tag_expectation
 from dockreg_tx.web.links import Links
 
 
@@ -25,6 +25,8 @@ class Manifests:
         """Answer the bytes as they were pushed, under the type they were pushed with."""
         reference = call.parts["reference"]
         record = await self._pull.find_manifest(call.repository, reference)
+        if ":" not in reference:
+            record = await self._pull.acceptable(call.repository, record, call.headers.get("Accept"))
         headers = _headers(record, by_digest=":" in reference)
         if is_not_modified(call.headers.get("If-None-Match"), record.digest):
             return Answer(304, headers)
@@ -42,6 +44,7 @@ class Manifests:
             extra_tags=call.query.all("tag"),
             pushed_by=call.owner,
             may_overwrite=call.may("push", call.repository),
+            expects=tag_expectation(call.headers.get("If-Match"), call.headers.get("If-None-Match")),
         )
         headers = [
             ("Location", self._links.to(f"/v2/{call.repository}/manifests/{pushed.digest}")),
