@@ -125,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
     allowed = None
     if options.clients:
         allowed = allowed_skips(ALLOWED_SKIPS.read_text(encoding="utf-8"))
-        os.environ["DOCKREG_TEST_CLIENTS"] = options.clients
+        os.environ["TEST_CLIENTS"] = options.clients
     tally = count(run_suite(options.names or ["tests"]), allowed=allowed)
     if not options.names:
         for room in COVERED:

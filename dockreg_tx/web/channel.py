@@ -300,7 +300,8 @@ class RegistryChannel(HTTPChannel):
             self._deadline.clear()
 
     def _body_expired(self) -> None:
-        self._break_body(f"no bytes of the body came for {self._limits.body_timeout_seconds:g} seconds")
+        timeout_seconds = self._limits.body_timeout_seconds
+        self._break_body(f"less than {PROGRESS_BYTES} bytes of the body came in {timeout_seconds:g} seconds")
 
     def _break_body(self, reason: str) -> None:
         exchange = self._exchange

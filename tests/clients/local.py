@@ -38,7 +38,7 @@ def lacking(*programs: str, root: bool = False) -> str | None:
         programs: names of programs.
         root: the tests need its rights.
     """
-    if os.environ.get("DOCKREG_TEST_CLIENTS") == "install":
+    if os.environ.get("TEST_CLIENTS") == "install":
         return None
     if root and os.geteuid() != 0:
         return "needs root"
