@@ -78,9 +78,9 @@ class KeyRing:
         good = [each for each, at in zip(keys, replaced_at, strict=False) if at > oldest]
         return [*good, *keys[-1:]]
 
-    def public_keys(self) -> dict[str, object]:
+    def public_keys(self) -> dict[str, list[dict[str, object]]]:
         """Return the JSON Web Key Set that others verify our tokens with."""
-        return {"keys": [each.key.as_dict(private=False) for each in self.verifying()]}
+        return {"keys": [dict(each.key.as_dict(private=False)) for each in self.verifying()]}
 
     def _current(self) -> tuple[SigningKey, ...]:
         version = self.version

@@ -64,25 +64,26 @@ class Throttle:
         Raises:
             TooManyRequests: it has to wait.
         """
+        wait_seconds = self.wait_seconds(source, user)
+        if wait_seconds > 0:
+            raise TooManyRequests("too many failed logins: wait before the next one", wait_seconds)
         now, pair = self._clock.seconds(), (network_of(source), user)
-        failures = self._pairs.get(pair)
-        if failures is None or now - failures.last_at > FORGET_SECONDS:
-            failures = _Failures()
-        buckets = [("network", pair[0])]
-        if pair not in self._welcome:
-            # A stranger's guesses elsewhere do not slow down who logged in from here before.
-            buckets.append(("user", user))
-        wait = max(failures.blocked_until - now, *(self._wait(key, now) for key in buckets))
-        if wait > 0:
-            raise TooManyRequests("too many failed logins: wait before the next one", math.ceil(wait))
+        failures = self._failures(pair, now)
         failures.count += 1
         failures.last_at = now
         if failures.count >= PATIENCE_FAILURES:
             delay = min(2.0 ** min(failures.count - PATIENCE_FAILURES, 30), DELAY_LIMIT_SECONDS)
             failures.blocked_until = now + delay
         self._pairs.put(pair, failures)
-        for key in buckets:
+        for key in self._buckets_of(pair):
             self._buckets.put(key, _Bucket(self._spent(key, now) + 1, now))
+
+    def wait_seconds(self, source: str, user: str) -> int:
+        """Return how long an attempt would have to wait, 0 for not at all."""
+        now, pair = self._clock.seconds(), (network_of(source), user)
+        blocked_until = self._failures(pair, now).blocked_until
+        waits = [blocked_until - now, *(self._wait(key, now) for key in self._buckets_of(pair))]
+        return math.ceil(max(*waits, 0))
 
     def succeeded(self, source: str, user: str) -> None:
         """Forgive the failures of a user from one network."""
@@ -93,6 +94,15 @@ class Throttle:
         if bucket is not None:
             bucket.spent = max(bucket.spent - 1, 0.0)
         self._welcome.put((network, user), True)
+
+    def _failures(self, pair: tuple[str, str], now: float) -> _Failures:
+        failures = self._pairs.get(pair)
+        return _Failures() if failures is None or now - failures.last_at > FORGET_SECONDS else failures
+
+    def _buckets_of(self, pair: tuple[str, str]) -> list[tuple[str, str]]:
+        network, user = pair
+        # A stranger's guesses elsewhere do not slow down who logged in from here before.
+        return [("network", network)] if pair in self._welcome else [("network", network), ("user", user)]
 
     def _spent(self, key: tuple[str, str], now: float) -> float:
         bucket = self._buckets.get(key)

@@ -5,6 +5,7 @@ Docker's token protocol (GET) and OAuth 2.0 (POST), as registries' clients speak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -47,7 +48,7 @@ class Logins(Protocol):
 class PublicKeys(Protocol):
     """What is needed of ``access.keys``."""
 
-    def public_keys(self) -> dict[str, object]:
+    def public_keys(self) -> Mapping[str, object]:
         """Return the JSON Web Key Set."""
         ...
 

@@ -12,7 +12,7 @@ from dockreg_tx.records import statements
 from dockreg_tx.records.connections import open_writer
 from dockreg_tx.records.migrations import NewerDatabaseError, migrate, shipped_scripts
 
-_BIG = {"ACCOUNTS", "ACCESS_GENERATION", "DATA_VERSION"}
+_BIG = {"ACCOUNTS", "TOKENS", "ACCESS_GENERATION", "DATA_VERSION"}
 #: json_each walks a parameter; the row is that of an INSERT with a condition.
 _SCANS_OF_NO_TABLE = {"SCAN json_each VIRTUAL TABLE INDEX 1:", "SCAN CONSTANT ROW"}
 _LOOK_UPS = {
