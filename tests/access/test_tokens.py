@@ -182,6 +182,7 @@ class VerifyTests(TokenCase):
         """Return a token with headers that the library would not write."""
         good = {"typ": "JWT", "alg": "ES256", "kid": self.keys.signing_key().key_id, **header}
         signed = f"{encoded(good)}.{self.forge().split('.')[1]}"
+        assert key.private_key is not None
         r, s = decode_dss_signature(key.private_key.sign(signed.encode(), ECDSA(SHA256())))
         return f"{signed}.{base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
@@ -347,7 +348,7 @@ class KeyTests(TokenCase):
 
     def published(self) -> list[str]:
         """Return the ids in the key set."""
-        return [key["kid"] for key in self.keys.public_keys()["keys"]]
+        return [str(key["kid"]) for key in self.keys.public_keys()["keys"]]
 
 
 class ClaimsTests(SynchronousTestCase):

@@ -98,7 +98,7 @@ class OriginTests(SynchronousTestCase):
         self.assertEqual(Origin("http://r", "10.0.0.1", False), found)
 
     def test_local(self) -> None:
-        """A local socket and the loopback are confidential; with any proxy, the socket's peers are believed."""
+        """Socket and loopback are confidential; with any trusted proxy, the socket's peers are believed."""
         self.assertEqual(Origin("http://r", "unix", True), origin(None, Host="r"))
         proxied = origin(None, trusted=("10.0.0.0/8",), Host="r", X_Forwarded_For="203.0.113.9")
         self.assertEqual(Origin("http://r", "203.0.113.9", False), proxied)
