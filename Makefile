@@ -4,7 +4,7 @@
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
-#   make fault [ONLY=name] [CYCLES=n]   the long campaigns of crashes and power cuts
+#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, fuzz, machines
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,7 +35,15 @@ check: $(VENV)/.installed-test
 	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
 
 fault: $(VENV)/.installed-test
+ifeq ($(filter fuzz machines,$(ONLY)),)
 	@$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(CYCLES),--cycles $(CYCLES))
+endif
+ifneq ($(filter fuzz,$(or $(ONLY),fuzz)),)
+	@$(BIN)/python -m tests.fuzz $(if $(ONLY),$(if $(CYCLES),--cases $(CYCLES)))
+endif
+ifneq ($(filter machines,$(or $(ONLY),machines)),)
+	@$(BIN)/python -m tests.fuzz --machine all $(if $(ONLY),$(if $(CYCLES),--runs $(CYCLES)))
+endif
 
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results

@@ -43,7 +43,7 @@ def lacking(*programs: str, root: bool = False) -> str | None:
     if root and os.geteuid() != 0:
         return "needs root"
     absent = [name for name in programs if shutil.which(name, path=PATH) is None]
-    return f"not installed: {', '.join(absent)} (tests/clients/install.sh installs them)" if absent else None
+    return f"not installed: {', '.join(absent)} (make test CLIENTS=install brings them)" if absent else None
 
 
 def large_image(size_bytes: int) -> Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
 def main(target: str) -> int:
     """Run the tests of all clients, write the page, and return the exit status."""
     suite = TestLoader().loadByNames(["tests.clients"], recurse=True)
-    result = TrialRunner(Recorder, workingDirectory="_trial_temp_clients").run(suite)
+    with tempfile.TemporaryDirectory(prefix="dockreg-report-") as directory:
+        result = TrialRunner(Recorder, workingDirectory=str(Path(directory, "trial"))).run(suite)
     assert isinstance(result, Recorder)
     Path(target).write_text(page(result.outcomes), encoding="utf-8")
     return 0 if result.wasSuccessful() else 1

@@ -18,6 +18,7 @@ from tests.integration.test_listeners import write_certificate
 
 ETC = Path(__file__).parents[2] / "etc"
 START_SECONDS = 15.0
+_AUTHORITY = re.compile(r"^https?://[^/]*")
 #: Debian keeps servers out of the users' path.
 SEARCH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
@@ -201,9 +202,14 @@ class Front:
         """Return method, target, and whether dockreg was asked, for each request that the proxy logged."""
         file = self._places.directory / "log"
         text = file.read_text(errors="replace") if file.exists() else self.output
+        # Proxies log the target as it came, and pass it on without authority and spaces.
         found = (self._kind.log_line.search(line) for line in text.splitlines())
         return [
-            (match["method"], match["target"], match["forwarded"] != self._kind.unforwarded)
+            (
+                match["method"],
+                _AUTHORITY.sub("", match["target"].strip()),
+                match["forwarded"] != self._kind.unforwarded,
+            )
             for match in found
             if match is not None
         ]

@@ -50,7 +50,7 @@ def problems_of(server: FuzzServer, case: Case, failures: Failures) -> list[str]
     """Play a case and return what went wrong."""
     began = time.process_time()
     server.log.clear()
-    wire = server.connect()
+    wire = server.connect(case.takes_bytes)
     problems = []
     try:
         if not all(wire.send(piece) for piece in case.pieces):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.web.table import registry_routes
-from tests.registry.world import World
+from tests.registry.world import OCI_MANIFEST, World
 from tests.web.api import FixedAuthenticator, endpoints_of
 from tests.web.wire import RecordingTransport
 
@@ -33,6 +34,8 @@ MANIFEST_LIMIT_BYTES = 16 * 1024
 BLOB_LIMIT_BYTES = 64 * 1024
 #: Longer than all deadlines of a connection together.
 PATIENCE_SECONDS = 400
+#: When a client that stopped reading goes on.
+READS_AFTER_SECONDS = 20
 
 
 def result_of(work: Coroutine[Any, Any, T]) -> T:
@@ -62,6 +65,9 @@ class FuzzServer:
         self.manifest = result_of(self.world.image(*BLOBS))
         self.manifest_digest = result_of(self.world.put("v1", self.manifest))
         result_of(self.world.push_blob(BLOBS[1], RepositoryName("other/base")))
+        subject = {"mediaType": OCI_MANIFEST, "digest": str(self.manifest_digest), "size": len(self.manifest)}
+        referrer = json.dumps({**json.loads(self.manifest), "subject": subject}).encode()
+        result_of(self.world.put(str(Digest.of(referrer)), referrer))
         self.digests = [str(Digest.of(blob)) for blob in BLOBS]
 
     @property
@@ -70,9 +76,11 @@ class FuzzServer:
         sessions = result_of(self.world.records.expired_uploads(float("inf"), 100))
         return [(str(session.repository), session.id) for session in sessions]
 
-    def connect(self) -> Wire:
-        """Open a connection."""
-        return Wire(self.site, self.world.clock)
+    def connect(self, takes_bytes: int | None = None) -> Wire:
+        """Open a connection whose client reads so many bytes at first, None for all."""
+        wire = Wire(self.site, self.world.clock)
+        wire.transport.room_bytes = takes_bytes
+        return wire
 
 
 class Wire:
@@ -103,6 +111,7 @@ class Wire:
                 return False
             self._clock.advance(1)
             waited += 1
+            self._read(waited)
         if self.is_closed:
             return True
         self.channel.dataReceived(data)
@@ -116,7 +125,15 @@ class Wire:
                 return False
             self._clock.advance(20)
             waited += 20
+            self._read(waited)
         return True
+
+    def _read(self, waited_seconds: float) -> None:
+        """Let a client that stopped reading go on, before the server gives it up."""
+        room_bytes = self.transport.room_bytes
+        # As real transports: only producers that were paused are resumed.
+        if waited_seconds >= READS_AFTER_SECONDS and room_bytes is not None and room_bytes < 0:
+            self.transport.drain()
 
     def lose(self) -> None:
         """End the connection."""
