@@ -12,6 +12,7 @@ from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing
 from dockreg_tx.access.robots import RandomBytes, StoredTokens
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
+from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.filesystem import FileBlobStore
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
@@ -23,6 +24,7 @@ from dockreg_tx.registry.remove import Remove
 from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.settings import Settings
+from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
@@ -89,6 +91,9 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     remove = Remove(records=records, pull=records, now=around.now)
     browse = Browse(records=records, pull=records)
     links = Links(settings.server.public_url)
+    auditor = Auditor(
+        audit_file(settings, layout, now=around.now).write, includes_pulls=settings.log.audit_pulls
+    )
     access = _Access(settings, layout, records, around)
     endpoints = Endpoints(
         health=Health(checks={"database": records.check, "storage": blobs.check}),
@@ -109,7 +114,9 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         extensions=Extensions(),
         search=SearchIndex(search=Search(records=records)),
     )
-    app = registry_app(registry_routes(endpoints), guard=access.guard, origins=access.origins)
+    app = registry_app(
+        registry_routes(endpoints), guard=access.guard, origins=access.origins, auditor=auditor
+    )
     return Registry(resource=RegistryResource(app), uploads=uploads)
 
 

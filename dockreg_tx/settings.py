@@ -112,6 +112,7 @@ class Log:
     )
     access: Literal["combined", "none"] = _setting(choice("combined", "none"), "combined")
     audit_file: str = _setting(text(), "")
+    audit_pulls: bool = _setting(switch(), False)
     wire: bool = _setting(switch(), False)
 
 

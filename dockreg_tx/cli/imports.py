@@ -40,6 +40,7 @@ def htpasswd(operator: Operator, file: BinaryIO, specs: tuple[str, ...]) -> None
         for entry in entries:
             is_new = _import(records, entry.name, entry.password_hash, specs)
             counts[is_new] += 1
+    operator.note("import.htpasswd", users=[entry.name for entry in entries], grants=list(specs) or None)
     for line in refused:
         click.echo(f"dockreg: {file.name}: {line}", err=True)
     click.echo(f"{counts[True]} added, {counts[False]} changed, {len(refused)} lines refused")

@@ -28,4 +28,5 @@ def rotate(operator: Operator, at_once: bool) -> None:
     # The new key may carry a later time than ours, if a clock was set back.
     before = float("inf") if at_once else at - RETIRED_SECONDS
     remove_retired_keys(layout.keys, replaced_before=before)
+    operator.note("keys.rotate", key=key_id)
     click.echo(f"tokens are signed with the new key {key_id}")

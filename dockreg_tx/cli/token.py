@@ -63,6 +63,7 @@ def create(
             raise Refused(f"there is no user {name}: dockreg user list shows all")
         if not run_inline(records.add_token(made)):
             raise Refused("the token could not be added: try again")
+    operator.note("token.create", user=name, token=made.id, grants=list(made.grants or ()) or None)
     if as_json:
         show({**_document(made), "token": secret}, [], as_json=True)
         return
@@ -101,6 +102,7 @@ def revoke(operator: Operator, token_id: str) -> None:
     with operator.records() as records:
         if not run_inline(records.remove_token(token_id, now=now())):
             raise Refused("there is no token of this id: dockreg token list shows all")
+    operator.note("token.revoke", token=token_id)
     click.echo(f"token {token_id} revoked")
 
 

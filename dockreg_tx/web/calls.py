@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -61,6 +62,8 @@ class Call:
     parts: dict[str, str]
     #: The repository of the path, None for routes that have none.
     named: RepositoryName | None = None
+    #: Told by handlers that find out themselves who calls.
+    identified: Callable[[Principal], None] = lambda _: None
 
     @property
     def repository(self) -> RepositoryName:

@@ -24,6 +24,7 @@ from dockreg_tx.oci.errors import NameInvalid, RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.scopes import Scope
 from dockreg_tx.web.answers import Answer, AnyAnswer, BlobAnswer, Headers, PartsAnswer
+from dockreg_tx.web.audit import Auditor, Deed
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
@@ -87,7 +88,13 @@ class RepositoryConverter(BaseConverter):
     part_isolating = False
 
 
-def registry_app(routes: Sequence[Route], *, guard: Guard, origins: Origins | None = None) -> Klein:
+def registry_app(
+    routes: Sequence[Route],
+    *,
+    guard: Guard,
+    origins: Origins | None = None,
+    auditor: Auditor | None = None,
+) -> Klein:
     """Return the Klein app of these routes."""
     app = Klein()
     # A redirect turns a POST into a GET in most clients: answer where we are asked.
@@ -95,7 +102,7 @@ def registry_app(routes: Sequence[Route], *, guard: Guard, origins: Origins | No
     app.url_map.merge_slashes = False
     app.url_map.converters = {**app.url_map.converters, "repository": RepositoryConverter}
     for route in routes:
-        endpoint = _Endpoint(route=route, guard=guard, origins=origins or Origins())
+        endpoint = _Endpoint(route=route, guard=guard, origins=origins or Origins(), auditor=auditor)
         methods = [*route.operations, "OPTIONS"]
         app.route(route.rule, endpoint=route.endpoint, methods=methods)(shielded(endpoint.answer))
     app.handle_errors(HTTPException)(_answer_routing_error)
@@ -122,18 +129,41 @@ class RegistryResource(Resource):
         return NOT_DONE_YET
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a request got."""
+
+    origin: Origin
+    target: Target = field(default=Target(Need.NOTHING))
+    caller: Caller | None = None
+
+
 class _Endpoint:
     """One route at work."""
 
-    def __init__(self, *, route: Route, guard: Guard, origins: Origins) -> None:
+    def __init__(self, *, route: Route, guard: Guard, origins: Origins, auditor: Auditor | None) -> None:
         self._route = route
         self._guard = guard
         self._origins = origins
+        self._auditor = auditor
 
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
         method = request.method.decode("latin-1")
-        answer = await self._result(request, method, parts)
+        progress = _Progress(self._origins.of(request))
+        answer = await self._result(request, method, parts, progress)
+        if self._auditor is not None and method in self._route.operations:
+            deed = Deed(
+                request_id=request.request_id,
+                endpoint=self._route.endpoint,
+                method=method,
+                target=progress.target,
+                caller=progress.caller,
+                origin=progress.origin,
+                authorization=_RequestHeaders(request).get("Authorization"),
+                parts=parts,
+            )
+            self._auditor.note(deed, answer)
         if isinstance(answer, Answer):
             send_answer(request, answer)
             return
@@ -143,10 +173,10 @@ class _Endpoint:
         finally:
             answer.blob.close()
 
-    async def _result(self, request: RegistryRequest, method: str, parts: dict[str, str]) -> AnyAnswer:
+    async def _result(
+        self, request: RegistryRequest, method: str, parts: dict[str, str], progress: _Progress
+    ) -> AnyAnswer:
         call: Call | None = None
-        origin = self._origins.of(request)
-        target = Target(Need.NOTHING)
         try:
             if method == "OPTIONS":
                 return Answer(200, (("Allow", self._route.allow),))
@@ -155,22 +185,23 @@ class _Endpoint:
                 return _method_not_allowed(request.request_id, self._route.allow)
             path, _, query = request.uri.decode("latin-1").partition("?")
             asked = Query(query)
-            target = Target(operation.rights, _valid_name(parts), operation.further(asked))
-            caller = await self._admit(request, target, parts, origin)
+            progress.target = Target(operation.rights, _valid_name(parts), operation.further(asked))
+            await self._admit(request, parts, progress)
             call = Call(
                 method=method,
                 path=path,
                 query=asked,
                 headers=_RequestHeaders(request),
                 body=request.body,
-                caller=caller,
-                origin=origin,
+                caller=progress.caller or Caller(self._guard.anonymous),
+                origin=progress.origin,
                 parts=parts,
-                named=target.repository,
+                named=progress.target.repository,
+                identified=lambda principal: _identify(request, progress, Caller(principal)),
             )
             return await operation.handle(call)
         except Unauthorized as error:
-            headers = (("WWW-Authenticate", self._challenge(origin, target, error)),)
+            headers = (("WWW-Authenticate", self._challenge(progress, error)),)
             return error_answer(error, request_id=request.request_id, headers=headers)
         except RegistryError as error:
             if error.status >= 500:
@@ -187,30 +218,34 @@ class _Endpoint:
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
 
-    async def _admit(
-        self, request: RegistryRequest, target: Target, parts: dict[str, str], origin: Origin
-    ) -> Caller:
-        """Return the caller if it may make this call; no body byte has been taken yet."""
-        guard = self._guard
+    async def _admit(self, request: RegistryRequest, parts: dict[str, str], progress: _Progress) -> None:
+        """Let the caller pass if it may make this call; no body byte has been taken yet."""
+        guard, target = self._guard, progress.target
         if target.rights is Need.NOTHING:
-            return Caller(guard.anonymous)
+            return
         caller = await guard.identify(
             _RequestHeaders(request).get("Authorization"),
-            origin,
+            progress.origin,
             takes_tokens=target.rights is not Need.PASSWORD,
         )
-        request.user_name = caller.principal.name
+        _identify(request, progress, caller)
         guard.check_admitted(caller, target)
         if "name" in parts:
             RepositoryName.parse(parts["name"])
         guard.check(caller, target)
-        return caller
 
-    def _challenge(self, origin: Origin, target: Target, error: Unauthorized) -> str:
+    def _challenge(self, progress: _Progress, error: Unauthorized) -> str:
+        target = progress.target
         if target.rights is Need.PASSWORD:
             return PASSWORD_CHALLENGE
         scopes = error.scopes if isinstance(error, InsufficientScope) else target.scopes
-        return self._guard.challenge(origin, scopes, error.reason)
+        return self._guard.challenge(progress.origin, scopes, error.reason)
+
+
+def _identify(request: RegistryRequest, progress: _Progress, caller: Caller) -> None:
+    """Note who calls, for the logs."""
+    progress.caller = caller
+    request.user_name = caller.principal.name
 
 
 def _valid_name(parts: Mapping[str, str]) -> RepositoryName | None:

@@ -76,11 +76,13 @@ class TokenService:
         if grant_type == "password":
             username, password = form.first("username") or "", form.first("password") or ""
             principal = await self._guard.authenticate(username, password, call.origin)
+            call.identified(principal)
             return await self._answer(principal, form.all("scope"), wants_login=wants_login)
         if grant_type == "refresh_token":
             self._guard.check_confidential(call.origin)
             given = form.first("refresh_token") or ""
             principal = await self._logins.refresh(given)
+            call.identified(principal)
             # The same one again: clients keep the one that they have.
             return await self._answer(principal, form.all("scope"), refresh_token=given)
         raise Unsupported("grant_type must be password or refresh_token", {"error": "unsupported_grant_type"})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import treq
+from klein import Klein
 from twisted.internet import reactor  # noqa: TID251 - real sockets need the real reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
@@ -21,6 +22,7 @@ from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.registry.push import ManifestRules
 from dockreg_tx.registry.search import Search
 from dockreg_tx.web.answers import Answer
+from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.calls import Call
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
@@ -143,7 +145,7 @@ class ApiCase(TestCase):
         self.access = self.make_access()
         numbers = iter(range(1_000_000))
         site = RegistrySite(
-            RegistryResource(registry_app(registry_routes(self._endpoints()), guard=self.access.guard)),
+            RegistryResource(self._app()),
             clock=reactor,
             new_request_id=lambda: f"request-{next(numbers)}",
             access_log=self.accesses.append,
@@ -161,6 +163,15 @@ class ApiCase(TestCase):
         self.addCleanup(pool.closeCachedConnections)
 
         return Deferred.fromCoroutine(self.fill())
+
+    def make_auditor(self) -> Auditor | None:
+        """Return who takes notes."""
+        return None
+
+    def _app(self) -> Klein:
+        return registry_app(
+            registry_routes(self._endpoints()), guard=self.access.guard, auditor=self.make_auditor()
+        )
 
     def make_access(self) -> Access:
         """Return who knows the users."""
