@@ -65,8 +65,9 @@ class Auditor:
     def _action(self, deed: Deed, status: int) -> str | None:
         rights = deed.target.rights
         if status in {401, 429}:
-            # Every client begins without credentials: that is no event.
-            return "login" if deed.authorization is not None or rights is Need.PASSWORD else None
+            # Every client begins without credentials, and some with the wrong scope: those are no events.
+            is_wrong = deed.authorization is not None and deed.caller is None
+            return "login" if is_wrong or rights is Need.PASSWORD else None
         if rights is Need.PASSWORD:
             return "token"
         if isinstance(rights, Need):

@@ -51,6 +51,9 @@ class AuditTests(TokenCase):
         self.assertEqual(("token", "ok", "puller", "127.0.0.1", 200), self.last(*what))
         for path in ("/v2/", f"{APP}/tags/list", "/healthz"):
             await self.call("GET", path, user=None)
+        token = (await self.ask())["token"]
+        self.entries.clear()
+        await self.bearer("GET", f"{APP}/tags/list", token)
         self.assertEqual([], self.entries)
 
     async def test_pushes_and_deletes(self) -> None:
