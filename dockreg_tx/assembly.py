@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
@@ -78,6 +79,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock),
         now=around.now,
         new_id=around.new_id,
+        low_water_bytes=_low_water_bytes(settings, layout),
     )
     pull = Pull(records=records, blobs=blobs)
     push = Push(
@@ -156,6 +158,15 @@ class _Access:
         self.origins = Origins(
             public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies
         )
+
+
+def _low_water_bytes(settings: Settings, layout: RootLayout) -> int:
+    """Return the mark as it was set; unset, at most a tenth of the disk, or small ones took nothing."""
+    mark = settings.storage.low_water_bytes
+    if settings.found["storage.low_water"].source != "default":
+        return mark
+    status = os.statvfs(layout.root)
+    return min(mark, status.f_blocks * status.f_frsize // 10)
 
 
 def _manifest_rules(settings: Settings) -> ManifestRules:

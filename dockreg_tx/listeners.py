@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import socket
 from typing import Any
 
@@ -10,14 +12,18 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
-    quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from dockreg_tx.settings import Settings
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_LARGEST_PORT = 65535
 
 
 class StartRefused(Exception):
@@ -30,7 +36,10 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: a malformed endpoint, an unreadable certificate, an address in use.
     """
+    _tls_options(settings)
     for text, endpoint in _endpoints(reactor, settings):
+        if text.startswith("tls:"):
+            _check_directory(text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
 
@@ -42,9 +51,12 @@ def bind(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IL
         StartRefused: one of them cannot be bound; none is left open.
     """
     ports: list[IListeningPort] = []
+    options = _tls_options(settings)
+    secure = None if options is None else TLSMemoryBIOFactory(options, False, factory, clock=reactor)
     for text, endpoint in _endpoints(reactor, settings):
         outcome: list[IListeningPort | Failure] = []
-        listening: Deferred[IListeningPort] = endpoint.listen(factory)
+        serving = secure if secure is not None and _is_tcp(text) else factory
+        listening: Deferred[IListeningPort] = endpoint.listen(serving)
         listening.addBoth(outcome.append)
         bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
         if isinstance(bound, Failure):
@@ -64,30 +76,72 @@ def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
         if host is None:
             found.append(text)
             continue
-        is_tls = text.startswith(("ssl:", "tls:")) or (
-            bool(settings.tls.certificate) and text.startswith("tcp")
-        )
         shown = f"[{host}]" if ":" in host else host
-        found.append(f"{'https' if is_tls else 'http'}://{shown}:{address.port}")
+        scheme = "https" if speaks_tls(text, settings) else "http"
+        found.append(f"{scheme}://{shown}:{address.port}")
     return found
+
+
+def speaks_tls(text: str, settings: Settings) -> bool:
+    """Tell whether the listener of this endpoint string takes TLS."""
+    return text.startswith(("ssl:", "tls:")) or (bool(settings.tls.certificate) and _is_tcp(text))
+
+
+def _is_tcp(text: str) -> bool:
+    return text.startswith(("tcp:", "tcp6:"))
 
 
 def _endpoints(reactor: Any, settings: Settings) -> list[tuple[str, IStreamServerEndpoint]]:
     found = []
     for text in settings.server.listen:
         try:
-            found.append((text, serverFromString(reactor, _with_tls(text, settings))))
+            found.append((text, serverFromString(reactor, text)))
         except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
             raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
     return found
 
 
-def _with_tls(text: str, settings: Settings) -> str:
+def _tls_options(settings: Settings) -> CertificateOptions | None:
+    """Return the certificate of the settings, its chain and its key; None when there is none.
+
+    Raises:
+        StartRefused: one of them cannot be read, or they do not belong together.
+    """
     tls = settings.tls
-    if not tls.certificate or not text.startswith("tcp:"):
-        return text
-    key, certificate = quoteStringArgument(tls.key), quoteStringArgument(tls.certificate)
-    return f"ssl:{text.removeprefix('tcp:')}:privateKey={key}:certKey={certificate}"
+    if not tls.certificate:
+        return None
+    try:
+        with open(tls.certificate, "rb") as file:
+            # What follows the first is what clients need to get from it to an authority they know.
+            own, *chain = _CERTIFICATE.findall(file.read()) or [b""]
+        with open(tls.key, "rb") as file:
+            pair = PrivateCertificate.loadPEM(own + b"\n" + file.read())
+        options = CertificateOptions(
+            privateKey=pair.privateKey.original,
+            certificate=pair.original,
+            extraCertChain=[Certificate.loadPEM(link).original for link in chain],
+        )
+        options.getContext()
+    except OSError as error:
+        raise StartRefused(f"[tls]: {_reason(error)}") from None
+    except Exception as error:  # noqa: BLE001 - OpenSSL and cryptography have many
+        raise StartRefused(
+            f"[tls]: {tls.certificate} and {tls.key} are no PEM certificate with its key ({_reason(error)})"
+        ) from None
+    return options
+
+
+def _check_directory(text: str) -> None:
+    """Refuse a ``tls:`` endpoint that has no certificate to show: each handshake would fail."""
+    parts = re.split(r"(?<!\\):", text)[1:]
+    given = [part.removeprefix("path=") for part in parts if "=" not in part or part.startswith("path=")]
+    directory = re.sub(r"\\(.)", r"\1", given[0])
+    try:
+        names = os.listdir(directory)
+    except OSError as error:
+        raise StartRefused(f"cannot listen on {text}: {_reason(error)}") from None
+    if not any(name.endswith(".pem") for name in names):
+        raise StartRefused(f"cannot listen on {text}: there is no .pem file in {directory}")
 
 
 def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None:
@@ -95,6 +149,8 @@ def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None
     family = socket.AF_INET6 if isinstance(endpoint, TCP6ServerEndpoint) else socket.AF_INET
     if endpoint._port == 0:
         return
+    if not 0 < endpoint._port <= _LARGEST_PORT:
+        raise StartRefused(f"cannot listen on {text}: there is no port {endpoint._port}")
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -193,6 +193,10 @@ class UploadStaging(Protocol):
         """Return the ids of all uploads that have bytes."""
         ...
 
+    async def free_bytes(self) -> int:
+        """Return how much more the disk takes; may be a second old."""
+        ...
+
 
 class UploadBusy(Exception):
     """Another request is writing to the upload."""

@@ -94,8 +94,8 @@ def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -
     """Return the format of a root that this version can serve.
 
     Raises:
-        RootUnusable: it is not initialised, newer than this version, damaged, unreadable, or on a remote
-            filesystem.
+        RootUnusable: it is not initialised, newer than this version, damaged, unreadable, on a remote
+            filesystem, or has lost its database.
     """
     with _refusals(layout.root):
         if not os.path.lexists(layout.root):
@@ -104,7 +104,9 @@ def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -
         _check_filesystem(layout.root, probe)
         if not _exists(layout.format):
             raise RootUnusable(f"{layout.root} is not initialised: run dockreg init")
-        return _read_format(layout)
+        found = _read_format(layout)
+        _check_database(layout)
+        return found
 
 
 @contextmanager
@@ -149,6 +151,20 @@ def _check_filesystem(path: str, probe: FilesystemType) -> None:
         raise RootUnusable(
             f"{path} is on {name}: SQLite's locks and shared memory are not reliable there, and images would "
             "be lost; use a local filesystem"
+        )
+
+
+def _check_database(layout: RootLayout) -> None:
+    """Refuse to begin anew over content: an empty registry would be served, and the content be litter to it.
+
+    A first start that a crash cut short has no database either, but no content.
+    """
+    if _exists(layout.database) and os.stat(layout.database).st_size:
+        return
+    shards = [path for path in layout.directories() if path.startswith(layout.blobs + os.sep)]
+    if any(not entry.is_dir() for shard in shards if _exists(shard) for entry in os.scandir(shard)):
+        raise RootUnusable(
+            f"{layout.database} is missing or empty, but there are blobs: restore it from a backup"
         )
 
 

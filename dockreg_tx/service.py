@@ -9,10 +9,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IServiceCollection, Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
@@ -21,7 +23,7 @@ from twisted.python.components import Componentized
 from dockreg_tx.assembly import Registry, Surroundings, assemble
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners
+from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners, speaks_tls
 from dockreg_tx.logs import access_fields, access_line, line_observer
 from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
 from dockreg_tx.records.sqlite import SqliteRecords
@@ -101,7 +103,9 @@ class RegistryService(Service):
         except (RootUnusable, StartRefused) as error:
             self._lock.release()
             if self._twistd.get("nodaemon", True):
-                raise SystemExit(f"dockreg: {error}") from None
+                # By now sys.stderr goes into the log.
+                sys.__stderr__.write(f"dockreg: {error}\n")  # type: ignore[union-attr] # there is one
+                raise SystemExit(1) from None
             raise StartRefused(str(error)) from None
 
     def _start(self) -> None:
@@ -191,7 +195,12 @@ class RegistryService(Service):
             )
 
     def _stop_on_signal(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._reactor.stop)
+        self._reactor.callFromThread(self._stop_reactor)
+
+    def _stop_reactor(self) -> None:
+        # A second signal finds the stop under way.
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
 
     def _reload_on_signal(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self._reload)
@@ -254,7 +263,8 @@ def warnings(settings: Settings, ports: list[IListeningPort]) -> list[str]:
             'anonymous callers may pull, and with challenge = "basic" docker is never asked for a password: '
             'it cannot log in to push; set challenge to "bearer"'
         )
-    if any(is_exposed(port) for port in ports) and not settings.tls.certificate:
+    listeners = zip(settings.server.listen, ports, strict=True)
+    if any(is_exposed(port) and not speaks_tls(text, settings) for text, port in listeners):
         lines.append(
             "listening without TLS beyond the loopback: passwords travel in the clear, and docker needs this "
             "host under insecure-registries"

@@ -111,6 +111,18 @@ class InitialiseTests(RootCase):
         self.assertIn("NFS", line)
         self.assertFalse(os.path.exists(self.layout.root))
 
+    def test_lost_database(self) -> None:
+        """A root with content but without its database is refused: an empty registry would take its place."""
+        self.initialise()
+        check_root(self.layout)
+        blob = os.path.join(self.layout.blobs, "sha256", "00", "0" * 64)
+        with open(blob, "w", encoding="utf-8"):
+            self.assertIn("registry.db", self.refusal(lambda: check_root(self.layout)))
+        with open(self.layout.database, "w", encoding="utf-8") as database:
+            self.assertIn("registry.db", self.refusal(lambda: check_root(self.layout)))
+            database.write("SQLite format 3")
+        check_root(self.layout)
+
     def test_crash_anywhere(self) -> None:
         """Wherever it stops, the root is either ready or not initialised, and the next call completes it."""
         for call in ("mkdir", "fsync", "replace"):

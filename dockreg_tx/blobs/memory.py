@@ -161,6 +161,7 @@ class MemoryUploadStaging:
         self.clock = clock or Clock()
         self.contents: dict[str, bytearray] = {}
         self._written: list[bytearray] = []
+        self.room_bytes = 1 << 40
 
     async def open(self, upload_id: str, *, algorithm: str = "sha256") -> MemoryUploadWriter:
         """Become the writer of an upload, made empty if it has no bytes yet.
@@ -188,3 +189,7 @@ class MemoryUploadStaging:
     async def list(self) -> Sequence[str]:
         """Return the ids of all uploads that have bytes, sorted."""
         return sorted(self.contents)
+
+    async def free_bytes(self) -> int:
+        """Return ``room_bytes``, which a test may set."""
+        return self.room_bytes

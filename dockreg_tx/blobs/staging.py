@@ -15,6 +15,9 @@ from dockreg_tx.blobs.running import KeptStates
 from dockreg_tx.blobs.writer import FileUploadWriter, Places
 from dockreg_tx.ports import Blocking, UploadBusy
 
+#: How old the answer to "how much is free" may be.
+FREE_SPACE_AGE_SECONDS = 1.0
+
 
 class FileUploadStaging:
     """The ``UploadStaging`` under a root directory that ``initialise_root`` made.
@@ -31,6 +34,9 @@ class FileUploadStaging:
     ) -> None:
         self._layout = layout
         self._blocking = blocking
+        self._clock = clock
+        self._free_asked_at: float | None = None
+        self._free_bytes = 0
         self._kept = KeptStates()
         self._places = Places(layout, blocking, clock, disk or Disk(), self._kept)
 
@@ -65,6 +71,23 @@ class FileUploadStaging:
     async def list(self) -> Sequence[str]:
         """Return the ids of all uploads that have bytes, sorted."""
         return [name for name in await self._blocking.run(self._names) if is_upload_id(name)]
+
+    async def free_bytes(self) -> int:
+        """Return how much more the disk takes; asked of it at most once a second.
+
+        Raises:
+            StoreUnavailable: the disk does not say.
+        """
+        now = self._clock.seconds()
+        if self._free_asked_at is None or now - self._free_asked_at >= FREE_SPACE_AGE_SECONDS:
+            self._free_bytes = await self._blocking.run(self._ask_free_bytes)
+            self._free_asked_at = now
+        return self._free_bytes
+
+    def _ask_free_bytes(self) -> int:
+        with refusals():
+            status = os.statvfs(self._layout.uploads)
+        return status.f_bavail * status.f_frsize
 
     async def sweep(self) -> None:
         """Remove the passing files that a crash left; only for the holder of the root's exclusive lock."""

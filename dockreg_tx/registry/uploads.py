@@ -19,6 +19,7 @@ from dockreg_tx.oci.errors import (
     RangeOutOfOrder,
     RegistryError,
     SizeInvalid,
+    StorageFull,
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
@@ -60,6 +61,8 @@ class Uploads:
     new_id: NewId
     #: Largest blob in bytes, None for no limit.
     blob_limit_bytes: int | None = None
+    #: With less free space no upload is begun: what is left is for deletes, manifests and uploads in flight.
+    low_water_bytes: int = 0
 
     async def begin(
         self, repository: RepositoryName, owner: str, *, algorithm: str | None = None
@@ -73,11 +76,14 @@ class Uploads:
 
         Raises:
             Unsupported: an algorithm that content cannot be stored under.
+            StorageFull: the disk is nearly full.
         """
         if algorithm is not None and algorithm not in ALGORITHMS:
             raise Unsupported(
                 "unsupported digest-algorithm: use sha256 or sha512", {"digest-algorithm": algorithm[:64]}
             )
+        if self.low_water_bytes and await self.staging.free_bytes() < self.low_water_bytes:
+            raise StorageFull
         now = self.now()
         upload = UploadRecord(
             id=self.new_id(),

@@ -223,8 +223,9 @@ class RegistryChannel(HTTPChannel):
         self._exchange = self._to_start = None
         self.setRawMode()
         with_body = self.refused_start_line[0] != b"HEAD"
-        self.write(refusal.answer(http_version=http_version, with_body=with_body))
-        self.site.refused(self, refusal)
+        request_id = self.site.new_request_id()
+        self.write(refusal.answer(request_id, http_version=http_version, with_body=with_body))
+        self.site.refused(self, refusal, request_id)
         self._linger()
 
     @property

@@ -37,13 +37,16 @@ class Refusal:
     code: ErrorCode
     message: str
 
-    def body(self) -> bytes:
+    def body(self, request_id: str) -> bytes:
         """Return the OCI error body."""
-        return json.dumps({"errors": [{"code": self.code.value, "message": self.message}]}).encode()
+        detail = {"request_id": request_id}
+        return json.dumps(
+            {"errors": [{"code": self.code.value, "message": self.message, "detail": detail}]}
+        ).encode()
 
-    def answer(self, *, http_version: bytes = b"HTTP/1.1", with_body: bool = True) -> bytes:
+    def answer(self, request_id: str, *, http_version: bytes = b"HTTP/1.1", with_body: bool = True) -> bytes:
         """Return the whole answer; it announces that the connection closes."""
-        body = self.body()
+        body = self.body(request_id)
         lines = [
             b"%b %d %b" % (http_version, self.status, reason_phrase(self.status)),
             b"Content-Type: application/json",

@@ -106,7 +106,8 @@ class RegistryRequest(server.Request):
             # What has been announced cannot be sent: the client must not take it for the whole.
             self.channel_or_raise().abort()
             return reason
-        body = Refusal(500, ErrorCode.UNKNOWN, f"internal error, request {self.request_id}").body()
+        message = "internal error: the registry's log has more under this request id"
+        body = Refusal(500, ErrorCode.UNKNOWN, message).body(self.request_id)
         self.setResponseCode(500)
         self.setHeader(b"Content-Type", b"application/json")
         self.setHeader(b"Docker-Distribution-API-Version", b"registry/2.0")

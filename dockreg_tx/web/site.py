@@ -202,7 +202,7 @@ class RegistrySite(server.Site):
             )
         )
 
-    def refused(self, channel: RegistryChannel, refusal: Refusal) -> None:
+    def refused(self, channel: RegistryChannel, refusal: Refusal, request_id: str) -> None:
         """Report something that did not become a request."""
         if self._access_log is None:
             return
@@ -215,10 +215,10 @@ class RegistrySite(server.Site):
                 method=_text(method),
                 uri=_text(uri),
                 status=refusal.status,
-                sent_bytes=len(refusal.body()),
+                sent_bytes=len(refusal.body(request_id)),
                 received_bytes=0,
                 duration_seconds=0.0,
-                request_id="",
+                request_id=request_id,
                 referer="",
                 user_agent="",
                 http_version=_text(version),

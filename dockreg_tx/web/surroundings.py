@@ -58,5 +58,5 @@ class Surroundings(Protocol):
     def request_ended(self, request: RegistryRequest) -> None:
         """Count it off: it is answered, or its client has gone."""
 
-    def refused(self, channel: RegistryChannel, refusal: Refusal) -> None:
+    def refused(self, channel: RegistryChannel, refusal: Refusal, request_id: str) -> None:
         """Note an answer to something that did not become a request."""

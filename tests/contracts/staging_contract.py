@@ -146,6 +146,10 @@ class StagingContract(Base):
             self.failureResultOf(self.staging.open(upload_id), BlobUploadUnknown)
             self.successResultOf(self.staging.discard(upload_id))
 
+    def test_free_bytes(self) -> None:
+        """The disk says how much more it takes."""
+        self.assertGreater(self.successResultOf(self.staging.free_bytes()), 0)
+
     def test_list_and_discard(self) -> None:
         """Uploads are listed until they are discarded, which may happen twice."""
         for upload_id in ("b", "a"):

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
 
 from tests.integration.server import RegistryProcess, free_port
 from tests.integration.sockets import MIB, Connection, basic, digest_of_blocks
@@ -91,6 +92,29 @@ class TlsTests(ProcessTestCase):
         config.write_text(f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n')
         options = ["--config", str(config)]
         self.round_trip(RegistryProcess(self.directory / "root", port=self.port, options=options))
+
+    def test_chain_and_ipv6(self) -> None:
+        """What follows the certificate in its file is sent to clients, and ``tcp6:`` speaks TLS too."""
+        chain = self.directory / "chain.pem"
+        (self.directory / "authority").mkdir()
+        authority, _ = write_certificate(self.directory / "authority")
+        chain.write_bytes(self.certificate.read_bytes() + authority.read_bytes())
+        config = self.directory / "dockreg.toml"
+        config.write_text(f'[tls]\ncertificate = "{chain}"\nkey = "{self.key}"\n')
+        listen = f"tcp6:{self.port}:interface=\\:\\:1"
+        server = RegistryProcess(self.directory / "root", listen=listen, options=["--config", str(config)])
+        self.addCleanup(server.kill)
+        server.start()
+        self.assertIn(f"dockreg ready on https://[::1]:{self.port}", server.ready_line)
+        client = SSL.Connection(
+            SSL.Context(SSL.TLS_CLIENT_METHOD), socket.create_connection(("::1", self.port))
+        )
+        self.addCleanup(client.close)
+        client.set_connect_state()
+        client.do_handshake()
+        shown = [link.to_cryptography() for link in client.get_peer_cert_chain() or ()]
+        self.assertEqual(x509.load_pem_x509_certificates(chain.read_bytes()), shown)
+        server.stop()
 
 
 class UnixTests(ProcessTestCase):

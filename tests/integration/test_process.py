@@ -123,6 +123,23 @@ class LifeTests(ProcessTestCase):
         os.kill(server.pid, 2)
         self.assertEqual(0, server.wait())
 
+    def test_impatience(self) -> None:
+        """A second signal, such as another Ctrl-C, changes nothing about an orderly stop."""
+        server = self.server()
+        server.start()
+        with Connection(server.port, basic("admin", server.admin_password)) as client:
+            location = client.request("POST", "/v2/flight/blobs/uploads/").headers["location"]
+            client.send_head("PATCH", location, {"Content-Length": "2"})
+            client.socket.sendall(b"x")
+            server.terminate()
+            self._wait_until_refused(server.port)
+            server.terminate()
+            os.kill(server.pid, 2)
+            client.socket.sendall(b"x")
+            self.assertEqual(202, client.answer().status)
+        self.assertEqual(0, server.wait())
+        self.assertEqual([], server.complaints())
+
     def test_restart_after_kill(self) -> None:
         """After a kill -9 the next start needs no help."""
         server = self.server()
@@ -218,6 +235,29 @@ class StartRefusalTests(ProcessTestCase):
         """A listen address that is none is named."""
         line = self.refused("--root", str(self.directory / "root"), "--listen", "tcp:many")
         self.assertIn("tcp:many", line)
+
+    def test_no_such_port(self) -> None:
+        """A port beyond the last one is named."""
+        line = self.refused("--root", str(self.directory / "root"), "--listen", "tcp:99999")
+        self.assertIn("99999", line)
+
+    def test_late_refusal(self) -> None:
+        """What only shows while starting is said on standard error too."""
+        line = self.refused("--root", str(self.directory / "root"), "--listen", "unix:/none/socket")
+        self.assertIn("unix:/none/socket", line)
+
+    def test_tls_without_certificates(self) -> None:
+        """A ``tls:`` endpoint is refused when its directory is missing or holds no certificate."""
+        root = ["--root", str(self.directory / "root"), "--listen"]
+        self.assertIn("/none/pem", self.refused(*root, f"tls:/none/pem:port={free_port()}"))
+        self.assertIn("no .pem", self.refused(*root, f"tls:port={free_port()}:path={self.directory}"))
+
+    def test_key_of_another_certificate(self) -> None:
+        """A certificate and a key that do not belong together are named."""
+        (self.directory / "dockreg.pem").write_text("nothing")
+        path = str(self.directory / "dockreg.pem")
+        line = self.refused(*self.config(f'[tls]\ncertificate = "{path}"\nkey = "{path}"\n'))
+        self.assertIn(path, line)
 
     def test_root_is_a_file(self) -> None:
         """A root that is no directory is named."""
@@ -351,3 +391,23 @@ class WireTests(ProcessTestCase):
         for thread in threads:
             thread.join()
         self.assertEqual([200] * 64, found)
+
+
+class LowWaterTests(SynchronousTestCase):
+    """A disk that is nearly full."""
+
+    def test_low_water(self) -> None:
+        """Below the mark new uploads get 507 in the OCI form, and everything else goes on."""
+        temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
+        self.addCleanup(temporary.cleanup)
+        server = RegistryProcess(
+            Path(temporary.name) / "root", environment={"DOCKREG_STORAGE_LOW_WATER": "1000TiB"}
+        )
+        server.start()
+        self.addCleanup(server.stop)
+        connection = Connection(server.port, basic("admin", server.admin_password))
+        self.addCleanup(connection.close)
+        refused = connection.request("POST", "/v2/a/blobs/uploads/")
+        self.assertEqual(507, refused.status)
+        self.assertIn(b'"UNAVAILABLE"', refused.body)
+        self.assertEqual(200, connection.request("GET", "/v2/_catalog").status)

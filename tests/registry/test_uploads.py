@@ -16,6 +16,7 @@ from dockreg_tx.oci.errors import (
     DigestMismatch,
     RangeOutOfOrder,
     SizeInvalid,
+    StorageFull,
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
@@ -248,6 +249,17 @@ class SessionTests(TestCase):
         """A session for a hash we do not have is not opened."""
         world = World()
         await error_of((world.uploads.begin(REPOSITORY, "ann", algorithm="md5")), Unsupported)
+
+    async def test_nearly_full_disk(self) -> None:
+        """Below the low-water mark no upload begins; those in flight go on."""
+        world = World()
+        uploads = replace(world.uploads, low_water_bytes=1000)
+        world.staging.room_bytes = 1000
+        key = await world.open_session()
+        await uploads.begin(REPOSITORY, "ann")
+        world.staging.room_bytes = 999
+        await error_of(uploads.begin(REPOSITORY, "ann"), StorageFull)
+        self.assertEqual(1, await uploads.append_chunk(key, body(b"x"), content_range=None))
 
     async def test_sweep_takes_only_idle_sessions(self) -> None:
         """Sessions idle for longer than the limit go, others stay, one that is written to stays as well."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 
 from hypothesis import given, settings
@@ -749,8 +750,10 @@ class RefusalTests(SynchronousTestCase):
                 ),
                 name,
             )
-            self.assertIn(b'{"errors": [{"code": "UNSUPPORTED", "message": "', answer.body, name)
-            self.assertEqual([status], [entry.status for entry in wire.log], name)
+            (error,) = json.loads(answer.body)["errors"]
+            self.assertEqual("UNSUPPORTED", error["code"], name)
+            logged = [(status, error["detail"]["request_id"])]
+            self.assertEqual(logged, [(entry.status, entry.request_id) for entry in wire.log], name)
             wire.clock.advance(2)
             self.assertTrue(wire.transport.disconnecting, name)
 
