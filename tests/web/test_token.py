@@ -312,6 +312,11 @@ class AccessTests(TokenCase):
             reply = await self.bearer("GET", "/v2/_catalog", token)
             self.assertEqual((200, {"repositories": names}), (reply.status, reply.json), user)
 
+    async def test_search(self) -> None:
+        """After a login docker searches with a token for ``registry:catalog:search``."""
+        token = (await self.ask("registry:catalog:search", user="puller"))["token"]
+        self.assertEqual(200, (await self.bearer("GET", "/v1/search?q=app", token)).status)
+
     async def test_upload_of_another(self) -> None:
         """A session is its owner's, whatever the tokens."""
         mine, others = [(await self.ask(PUSH, user=user))["token"] for user in ("team", "admin")]
