@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.access.accounts import Authenticator
+from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
+from dockreg_tx.access.keys import KeyRing
+from dockreg_tx.access.robots import RandomBytes, StoredTokens
+from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
+from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.filesystem import FileBlobStore
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
@@ -22,12 +27,15 @@ from dockreg_tx.registry.remove import Remove
 from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.settings import Settings
+from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
+from dockreg_tx.web.origin import Origins
 from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.table import Endpoints, registry_routes
+from dockreg_tx.web.token import TokenService
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
@@ -45,6 +53,9 @@ class Surroundings:
     clock: IReactorTime
     now: Now
     new_id: NewId
+    random_bytes: RandomBytes
+    #: Of the root; tells this registry's tokens from others'.
+    instance_id: str
     #: Random bytes of this process, for the keys of its caches.
     secret: bytes
     #: Pools, so that bcrypt never waits for a disk nor a disk for bcrypt.
@@ -91,8 +102,19 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     remove = Remove(records=records, pull=records, now=around.now)
     browse = Browse(records=records, pull=records)
     links = Links(settings.server.public_url)
+    auditor = Auditor(
+        audit_file(settings, layout, now=around.now).write, includes_pulls=settings.log.audit_pulls
+    )
+    access = _Access(settings, layout, records, around)
     endpoints = Endpoints(
         health=Health(checks={"database": records.check, "storage": blobs.check}),
+        token=TokenService(
+            issuer=access.issuer,
+            logins=access.callers,
+            keys=access.keys,
+            guard=access.guard,
+            now=around.now,
+        ),
         base=Base(),
         blobs=Blobs(pull=pull, remove=remove, new_boundary=around.new_id),
         uploads=UploadSessions(uploads=uploads, push=push, links=links),
@@ -103,7 +125,9 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         extensions=Extensions(),
         search=SearchIndex(search=Search(records=records)),
     )
-    app = registry_app(registry_routes(endpoints), guard=_guard(settings, records, around))
+    app = registry_app(
+        registry_routes(endpoints), guard=access.guard, origins=access.origins, auditor=auditor
+    )
     collect = Collect(
         records=records,
         trash=FileTrash(layout=layout, blocking=around.storage, now=around.now),
@@ -112,20 +136,42 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     return Registry(resource=RegistryResource(app), uploads=uploads, collect=collect)
 
 
-def _guard(settings: Settings, records: Records, around: Surroundings) -> Guard:
-    grants = tuple(Grant.parse(spec) for spec in settings.access.anonymous_grants)
-    anonymous = anonymous_principal(settings.access.anonymous, grants)
-    return Guard(
-        authenticator=Authenticator(
+class _Access:
+    """Everything that knows who calls and what they may."""
+
+    def __init__(
+        self, settings: Settings, layout: RootLayout, records: Records, around: Surroundings
+    ) -> None:
+        grants = tuple(Grant.parse(spec) for spec in settings.access.anonymous_grants)
+        anonymous = anonymous_principal(settings.access.anonymous, grants)
+        self.keys = KeyRing(directory=layout.keys, now=around.now, retired_seconds=RETIRED_SECONDS)
+        service = f"dockreg-{around.instance_id}"
+        self.issuer = TokenIssuer(keys=self.keys, service=service, now=around.now, new_id=around.new_id)
+        passwords = Authenticator(
             accounts=records,
             blocking=around.passwords,
             clock=around.clock,
             secret=around.secret,
             anonymous=anonymous,
-        ),
-        anonymous=anonymous,
-        require_tls=settings.access.require_tls,
-    )
+        )
+        self.callers = Callers(
+            passwords=passwords,
+            stored=StoredTokens(tokens=records, accounts=records, now=around.now),
+            issuer=self.issuer,
+            anonymous=anonymous,
+            new_id=around.new_id,
+            random_bytes=around.random_bytes,
+        )
+        self.guard = Guard(
+            authenticator=self.callers,
+            anonymous=anonymous,
+            challenge=settings.access.challenge,
+            service=service,
+            require_tls=settings.access.require_tls,
+        )
+        self.origins = Origins(
+            public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies
+        )
 
 
 def collection_rules(settings: Settings) -> CollectionRules:

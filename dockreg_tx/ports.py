@@ -704,6 +704,68 @@ class AccountRecords(Protocol):
         ...
 
 
+class TokenKind(StrEnum):
+    """What a stored token is for."""
+
+    #: Made by an operator, used as the password of its user.
+    ROBOT = "robot"
+    #: A refresh token, given to a client that logged in.
+    LOGIN = "login"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token that stands for a user; times in seconds since the epoch."""
+
+    id: str
+    kind: TokenKind
+    #: SHA-256 of the secret, in hexadecimal.
+    hash: str = field(repr=False)
+    user: str
+    created_at: float
+    #: The robot whose token the login was made with.
+    robot_id: str | None = None
+    #: SPEC texts that narrow what the user may do, None for all of it.
+    grants: tuple[str, ...] | None = None
+    note: str = ""
+    expires_at: float | None = None
+    used_at: float | None = None
+
+
+class TokenRecords(Protocol):
+    """Tokens of users; taking one away bumps the generation in the same transaction.
+
+    A user's tokens go with the user, a robot's logins with the robot, and other logins with the password.
+    """
+
+    async def add_token(self, token: TokenRecord) -> bool:
+        """Add a token; False when there is no such user or robot, or the id or hash is taken.
+
+        Expired tokens of the user are removed, and the oldest logins beyond 100.
+        """
+        ...
+
+    async def token(self, token_hash: str) -> TokenRecord | None:
+        """Return the token with this hash, expired or not."""
+        ...
+
+    async def token_by_id(self, token_id: str) -> TokenRecord | None:
+        """Return the token with this id, expired or not."""
+        ...
+
+    async def tokens(self) -> list[TokenRecord]:
+        """Return all tokens, sorted by user and age, the oldest first."""
+        ...
+
+    async def note_token_use(self, token_id: str, *, now: float) -> bool:
+        """Note that a token was used; False when there is none."""
+        ...
+
+    async def remove_token(self, token_id: str, *, now: float) -> bool:
+        """Remove a token; False when there is none."""
+        ...
+
+
 class Records(
     PullRecords,
     BrowseRecords,
@@ -713,6 +775,7 @@ class Records(
     InspectRecords,
     UploadRecords,
     AccountRecords,
+    TokenRecords,
     Protocol,
 ):
     """Everything that is known; what a record backend offers."""

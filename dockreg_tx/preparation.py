@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
+from dockreg_tx.access.keys import ensure_key
 from dockreg_tx.access.passwords import generate_password, hash_password
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
@@ -59,6 +60,20 @@ def prepare_database(layout: RootLayout, *, now: Now) -> int:
         raise RootUnusable(f"{layout.database}: {error.message}") from error
     except OSError as error:
         raise RootUnusable(f"{error.filename or layout.root}: {error.strerror}") from error
+
+
+def prepare_keys(layout: RootLayout, *, now: Now) -> None:
+    """Make the first signing key where there is none.
+
+    Raises:
+        RootUnusable: with one line; the directory cannot be used.
+    """
+    try:
+        ensure_key(layout.keys, now=now())
+    except OSError as error:
+        raise RootUnusable(f"{error.filename or layout.keys}: {error.strerror}") from error
+    except ValueError as error:
+        raise RootUnusable(str(error)) from error
 
 
 def run_inline(work: Coroutine[Any, Any, T]) -> T:

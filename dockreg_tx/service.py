@@ -25,7 +25,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners, speaks_tls
 from dockreg_tx.logs import access_fields, access_line, line_observer
-from dockreg_tx.preparation import clear_passing_files, prepare_database
+from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
 from dockreg_tx.settings import Settings, SettingsError
@@ -62,6 +62,7 @@ class RegistryService(Service):
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
         self._records: SqliteRecords | None = None
+        self._instance_id = ""
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
             for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
@@ -78,7 +79,7 @@ class RegistryService(Service):
         check_listeners(self._reactor, self._settings)
         try:
             initialise_root(self._layout, new_id=new_id)
-            check_root(self._layout)
+            self._instance_id = check_root(self._layout).instance_id
             self._lock.acquire()
         except RootUnusable as error:
             raise StartRefused(str(error)) from None
@@ -115,6 +116,7 @@ class RegistryService(Service):
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         users = prepare_database(self._layout, now=wall_clock)
+        prepare_keys(self._layout, now=wall_clock)
         for pool in self._pools.values():
             pool.start()
         self._records = SqliteRecords(
@@ -138,6 +140,8 @@ class RegistryService(Service):
             clock=self._reactor,
             now=wall_clock,
             new_id=new_id,
+            random_bytes=secrets.token_bytes,
+            instance_id=self._instance_id,
             secret=secrets.token_bytes(32),
             storage=self._pools["storage"],
             passwords=self._pools["passwords"],
@@ -279,10 +283,10 @@ def warnings(settings: Settings, ports: list[IListeningPort]) -> list[str]:
     access = settings.access
     if access.anonymous == "push":
         lines.append("anonymous callers may push everywhere: use this for tests and closed networks only")
-    elif access.anonymous == "pull" or access.anonymous_grants:
+    elif access.challenge == "basic" and (access.anonymous == "pull" or access.anonymous_grants):
         lines.append(
-            "anonymous callers may pull, so docker is never asked for a password and cannot log in to push: "
-            "push with podman or skopeo, or set anonymous to none"
+            'anonymous callers may pull, and with challenge = "basic" docker is never asked for a password: '
+            'it cannot log in to push; set challenge to "bearer"'
         )
     listeners = zip(settings.server.listen, ports, strict=True)
     if any(is_exposed(port) and not speaks_tls(text, settings) for text, port in listeners):

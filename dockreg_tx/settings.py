@@ -64,8 +64,7 @@ class Access:
 
     anonymous: Literal["none", "pull", "push"] = _setting(choice("none", "pull", "push"), "none")
     anonymous_grants: tuple[str, ...] = _setting(grants(), [])
-    #: Becomes "bearer" with the token service.
-    challenge: Literal["bearer", "basic"] = _setting(choice("bearer", "basic"), "basic")
+    challenge: Literal["bearer", "basic"] = _setting(choice("bearer", "basic"), "bearer")
     require_tls: bool = _setting(switch(), False)
 
 
@@ -113,6 +112,7 @@ class Log:
     )
     access: Literal["combined", "none"] = _setting(choice("combined", "none"), "combined")
     audit_file: str = _setting(text(), "")
+    audit_pulls: bool = _setting(switch(), False)
     wire: bool = _setting(switch(), False)
 
 

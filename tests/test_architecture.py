@@ -78,7 +78,7 @@ def foreign_imports(tree: ast.Module) -> list[str]:
     return [
         name
         for name in imported(tree)
-        if name.split(".")[0] in {"twisted", "zope", "klein", "treq", "msgspec"}
+        if name.split(".")[0] in {"twisted", "zope", "klein", "treq", "msgspec", "joserfc"}
     ]
 
 

@@ -76,7 +76,7 @@ class DefaultTests(SettingsCase):
         self.assertEqual(("tcp:5000:interface=127.0.0.1",), loaded.server.listen)
         self.assertEqual(1, loaded.server.workers)
         self.assertEqual("none", loaded.access.anonymous)
-        self.assertEqual("basic", loaded.access.challenge)
+        self.assertEqual("bearer", loaded.access.challenge)
         self.assertEqual((), loaded.access.anonymous_grants)
         self.assertIs(False, loaded.access.require_tls)
         self.assertEqual("deny", loaded.manifests.missing_layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -12,7 +13,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dockreg_tx.access.grants import Grant, GrantInvalid, Principal
-from dockreg_tx.access.passwords import DUMMY_HASH, is_password_hash, verify_password
+from dockreg_tx.access.passwords import (
+    DUMMY_HASH,
+    hash_rounds,
+    is_password_hash,
+    verify_password,
+    with_rounds,
+)
+from dockreg_tx.access.throttle import Throttle
+from dockreg_tx.access.tokens import password_fingerprint
 from dockreg_tx.oci.errors import TooManyRequests, Unauthorized
 from dockreg_tx.ports import Account, AccountRecords, Blocking
 
@@ -41,41 +50,52 @@ class Authenticator:
         clock: IReactorTime,
         secret: bytes,
         anonymous: Principal,
+        throttle: Throttle | None = None,
         queue_limit: int = 32,
         dummy_hash: str = DUMMY_HASH,
     ) -> None:
         self._accounts = accounts
         self._anonymous = anonymous
-        self._dummy_hash = dummy_hash
+        self._throttle = throttle or Throttle(clock)
+        self._dummy = _Dummy(accounts, dummy_hash)
         self._secret = secret
         self._verified = _VerifiedCredentials(clock)
         self._checks = _PasswordChecks(blocking, queue_limit)
         self._generation: int | None = None
         self._known: dict[str, tuple[Account, Principal]] = {}
 
-    async def authenticate(self, username: str, password: str) -> Principal:
+    async def authenticate(self, username: str, password: str, source: str = "") -> Principal:
         """Return whom the credentials belong to; an empty name with an empty password is anonymous.
+
+        Args:
+            username: of a user.
+            password: as it was typed.
+            source: the client's address.
 
         Raises:
             Unauthorized: there is no such user, it is disabled, or the password is wrong. Which of them does
                 not show, in the time either.
-            TooManyRequests: too many passwords wait to be checked.
+            TooManyRequests: the client failed too often, or too many passwords wait to be checked.
         """
         if not username and not password:
             return self._anonymous
         known = await self._known_account(username)
-        stored = self._dummy_hash
         if known is not None and is_password_hash(known[0].password_hash):
             stored = known[0].password_hash
+        else:
+            stored = await self._dummy.hash()
         # Looked up by a MAC under a secret key, so the time of the look-up tells nothing about its parts.
         key = self._mac(username, password, stored)
         if known is not None and key in self._verified:
             return known[1]
-        is_right = await self._checks.run(key, password, stored)
+        is_right = await self._checks.run(
+            key, password, stored, begin=lambda: self._throttle.begin(source, username)
+        )
         # Read again: the account may have changed while bcrypt ran.
         known = await self._known_account(username)
         if not is_right or known is None or known[0].password_hash != stored:
             raise Unauthorized("wrong user name or password")
+        self._throttle.succeeded(source, username)
         self._verified.add(key)
         return known[1]
 
@@ -96,7 +116,7 @@ class Authenticator:
         account = await self._accounts.account(name)
         if account is None or account.is_disabled:
             return None
-        known = account, _principal(account)
+        known = account, principal_of(account)
         # Another request may have seen a newer generation meanwhile; then this row may be too old to keep.
         if generation == self._generation:
             self._known[name] = known
@@ -140,7 +160,8 @@ class _PasswordChecks:
         self._queue_limit = queue_limit
         self._waiting: dict[bytes, list[Deferred[bool]]] = {}
 
-    async def run(self, key: bytes, password: str, stored: str) -> bool:
+    async def run(self, key: bytes, password: str, stored: str, *, begin: Callable[[], None]) -> bool:
+        """Return whether the password is right; ``begin`` may refuse a check that is not running yet."""
         waiter: Deferred[bool] = Deferred()
         waiters = self._waiting.get(key)
         if waiters is not None:
@@ -148,6 +169,7 @@ class _PasswordChecks:
             return await waiter
         if len(self._waiting) >= self._queue_limit:
             raise TooManyRequests("too many logins at once: try again soon", RETRY_AFTER_SECONDS)
+        begin()
         self._waiting[key] = [waiter]
         check = Deferred.fromCoroutine(self._blocking.run(verify_password, password, stored))
         check.addBoth(self._finish, key)
@@ -158,13 +180,39 @@ class _PasswordChecks:
             waiter.callback(result)
 
 
-def _principal(account: Account) -> Principal:
-    grants = tuple(grant for spec in account.grants if (grant := _grant(spec)) is not None)
-    return Principal(account.name, is_admin=account.is_admin, grants=grants)
+class _Dummy:
+    """The hash that is verified for who is no user: as costly as the costliest of a user."""
+
+    def __init__(self, accounts: AccountRecords, least: str) -> None:
+        self._accounts = accounts
+        self._generation: int | None = None
+        self._hash = self._least = least
+
+    async def hash(self) -> str:
+        generation = await self._accounts.access_generation()
+        if generation != self._generation:
+            hashes = [account.password_hash for account in await self._accounts.accounts()]
+            self._hash = with_rounds(self._least, max(map(hash_rounds, [self._least, *hashes])))
+            self._generation = generation
+        return self._hash
+
+
+def principal_of(account: Account) -> Principal:
+    """Return a stored user as one who may ask."""
+    return Principal(
+        account.name,
+        is_admin=account.is_admin,
+        grants=readable_grants(account.grants),
+        fingerprint=password_fingerprint(account.password_hash),
+    )
+
+
+def readable_grants(specs: Iterable[str]) -> tuple[Grant, ...]:
+    """Return stored grants; one that this version cannot read gives nothing, and as a denial denies all."""
+    return tuple(grant for spec in specs if (grant := _grant(spec)) is not None)
 
 
 def _grant(spec: str) -> Grant | None:
-    """Return a stored grant; one that this version cannot read gives nothing, and as a denial denies all."""
     try:
         return Grant.parse(spec)
     except GrantInvalid as error:

@@ -100,6 +100,11 @@ class Principal:
     is_admin: bool = False
     is_anonymous: bool = False
     grants: tuple[Grant, ...] = ()
+    #: What a robot of the user is confined to, admins' robots too; None for no confines.
+    limits: tuple[Grant, ...] | None = None
+    robot_id: str | None = None
+    #: Tells the stored password that was in force from its successors.
+    fingerprint: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +119,26 @@ class Decision:
 def decide(principal: Principal, action: str, repository: RepositoryName | None) -> Decision:
     """Return whether the principal may do the action; what is not granted is not allowed.
 
+    A robot may do what its user may, as far as its own grants allow it too.
+
     Args:
         principal: who asks. An admin may do everything; denials do not bind admins.
         action: an ``Action``; an unknown one is never allowed.
         repository: where, None for the catalog, metrics and administration.
     """
-    if principal.is_admin:
-        return Decision(True, None, "an admin may do everything")
     if action == Action.CATALOG and repository is None:
         return _decide_catalog(principal)
-    applying = [grant for grant in principal.grants if grant.applies(action, repository)]
+    if principal.limits is not None:
+        limit = _decide_by(principal.limits, action, repository)
+        if not limit.is_allowed:
+            return Decision(False, limit.grant, f"the token: {limit.reason}")
+    if principal.is_admin:
+        return Decision(True, None, "an admin may do everything")
+    return _decide_by(principal.grants, action, repository)
+
+
+def _decide_by(grants: Iterable[Grant], action: str, repository: RepositoryName | None) -> Decision:
+    applying = [grant for grant in grants if grant.applies(action, repository)]
     for grant in applying:
         if grant.is_deny:
             return Decision(False, grant, f"denied by {grant}")
@@ -135,6 +150,14 @@ def decide(principal: Principal, action: str, repository: RepositoryName | None)
 def allows_any(principal: Principal, actions: Iterable[str], repository: RepositoryName | None) -> bool:
     """Tell whether the principal may do at least one of the actions."""
     return any(decide(principal, action, repository).is_allowed for action in actions)
+
+
+def may_push_everywhere(principal: Principal) -> bool:
+    """Tell whether one grant lets the principal push to every repository, whatever others deny."""
+    return any(
+        grant.pattern == "**" and not grant.is_deny and grant.actions & {Action.PUSH, _EVERY_ACTION}
+        for grant in principal.grants
+    )
 
 
 def anonymous_principal(mode: str, grants: Iterable[Grant]) -> Principal:

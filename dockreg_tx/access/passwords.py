@@ -57,6 +57,16 @@ def is_password_hash(text: str) -> bool:
     return match is not None and 4 <= int(match[1]) <= ROUNDS_LIMIT
 
 
+def hash_rounds(password_hash: str) -> int:
+    """Return the cost of a hash, 0 for a text that is none."""
+    return int(password_hash[4:6]) if is_password_hash(password_hash) else 0
+
+
+def with_rounds(password_hash: str, rounds: int) -> str:
+    """Return a hash of another cost, which no password is known for."""
+    return f"{password_hash[:4]}{rounds:02d}{password_hash[6:]}"
+
+
 def generate_password(random_bytes: Callable[[int], bytes]) -> str:
     """Return a random password of 24 letters and digits (120 bits), easy to copy.
 

@@ -33,6 +33,7 @@ def add(operator: Operator, name: str, spec: str) -> None:
         account = _account(records, name)
         if _equal_to(given, account) is None:
             run_inline(records.add_grant(name, spec, now=now()))
+    operator.note("grant.add", user=name, grant=spec)
     click.echo(f"{name} has {spec}")
 
 
@@ -48,6 +49,7 @@ def remove(operator: Operator, name: str, spec: str) -> None:
         stored = spec if spec in account.grants else _equal_to(taken, account)
         if stored is None or not run_inline(records.remove_grant(name, stored, now=now())):
             raise Refused(f"{name} does not have {spec}: dockreg grant list {name} shows all")
+    operator.note("grant.remove", user=name, grant=stored)
     click.echo(f"{name} no longer has {stored}")
 
 

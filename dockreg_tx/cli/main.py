@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import click
 
+from dockreg_tx.cli.access import access
 from dockreg_tx.cli.config import config
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
+from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
+from dockreg_tx.cli.keys import keys
 from dockreg_tx.cli.repo import repo, tag
+from dockreg_tx.cli.token import token
 from dockreg_tx.cli.trash import trash
 from dockreg_tx.cli.user import user
 from dockreg_tx.cli.verify import blob, verify
@@ -26,7 +30,23 @@ def dockreg() -> None:
     """
 
 
-for command in (blob, config, gc, grant, init, repo, tag, trash, user, verify, version):
+for command in (
+    access,
+    blob,
+    config,
+    gc,
+    grant,
+    imports,
+    init,
+    keys,
+    repo,
+    tag,
+    token,
+    trash,
+    user,
+    verify,
+    version,
+):
     dockreg.add_command(command)
 
 

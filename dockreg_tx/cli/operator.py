@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
 from dockreg_tx.records.migrations import shipped_scripts
@@ -39,6 +40,11 @@ class Operator:
         shipped_scripts()
         become_owner(layout.root)
         return layout
+
+    def note(self, action: str, **details: object) -> None:
+        """Write what was done into the audit log; never a secret."""
+        log = audit_file(self.settings(), self.layout(), now=now)
+        log.write({"action": action, "result": "ok", "principal": "dockreg command", **details})
 
     @contextmanager
     def records(self) -> Iterator[InlineSqliteRecords]:

@@ -59,6 +59,7 @@ def add(operator: Operator, name: str, password_stdin: bool, specs: tuple[str, .
         )
         if not run_inline(records.add_account(account)):
             raise Refused(f"user {name} exists already")
+    operator.note("user.add", user=name, grants=list(account.grants), admin=is_admin or None)
     _tell(f"user {name} added", password if is_generated else None)
 
 
@@ -101,6 +102,7 @@ def passwd(operator: Operator, name: str, password_stdin: bool) -> None:
         password, is_generated = new_password(from_stdin=password_stdin)
         if not run_inline(records.set_password_hash(name, hash_password(password), now=now())):
             raise _unknown(name)
+    operator.note("user.password", user=name)
     _tell(f"password of {name} set", password if is_generated else None)
 
 
@@ -132,6 +134,7 @@ def remove(operator: Operator, name: str, yes: bool) -> None:
         ask(f"Remove user {name} with all grants?", yes=yes)
         if not run_inline(records.remove_account(name, now=now())):
             raise _unknown(name)
+    operator.note("user.remove", user=name)
     click.echo(f"user {name} removed")
 
 
@@ -139,6 +142,7 @@ def _set_disabled(operator: Operator, name: str, *, is_disabled: bool) -> None:
     with operator.records() as records:
         if not run_inline(records.set_disabled(name, is_disabled, now=now())):
             raise _unknown(name)
+    operator.note("user.disable" if is_disabled else "user.enable", user=name)
     click.echo(f"user {name} {'disabled' if is_disabled else 'enabled'}")
 
 

@@ -240,10 +240,17 @@ class ManifestBlobUnknown(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """Credentials are missing or wrong; the answer carries a challenge."""
+    """Credentials are missing or wrong; the answer carries a challenge.
+
+    ``reason`` is RFC 6750's word for what is wrong with a token: ``invalid_token`` or ``insufficient_scope``.
+    """
 
     code = ErrorCode.UNAUTHORIZED
     status = 401
+
+    def __init__(self, message: str, detail: Detail = None, *, reason: str = "") -> None:
+        super().__init__(message, detail)
+        self.reason = reason
 
 
 class Denied(RegistryError):

@@ -22,7 +22,11 @@ class Action(StrEnum):
     ADMIN = "admin"
 
 
-_ACTIONS = {"repository": frozenset({"pull", "push", "delete", "*"}), "registry": frozenset({"*"})}
+_ACTIONS = {
+    "repository": frozenset({"pull", "push", "delete", "*"}),
+    # docker search asks for the catalog by a word of its own, once it logged in with a refresh token.
+    "registry": frozenset({"*", "search"}),
+}
 _CLASS = re.compile(r"\([^()]*\)$")
 
 

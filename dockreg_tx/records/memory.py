@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 
 from dockreg_tx.oci.digests import Digest, Reference
 from dockreg_tx.oci.errors import ManifestBlobUnknown, PreconditionFailed
@@ -19,10 +20,13 @@ from dockreg_tx.ports import (
     ReferenceKind,
     ReferrerRecord,
     TagExpectation,
+    TokenKind,
+    TokenRecord,
     UploadRecord,
 )
 from dockreg_tx.records.memory_collection import MemoryCollection, MemoryRepository
 from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_invalid, tag_denied
+from dockreg_tx.records.tokens import LOGINS_LIMIT
 
 
 class _MemoryContent:
@@ -247,6 +251,7 @@ class _MemoryAccounts:
 
     def __init__(self) -> None:
         self._accounts: dict[str, Account] = {}
+        self._tokens: dict[str, TokenRecord] = {}
         self._generation = 1
 
     async def account(self, name: str) -> Account | None:
@@ -271,7 +276,12 @@ class _MemoryAccounts:
     async def set_password_hash(self, name: str, password_hash: str, *, now: float) -> bool:
         """Replace the hash; False when there is no such user."""
         account = self._accounts.get(name)
-        return account is not None and self._put(replace(account, password_hash=password_hash))
+        if account is None:
+            return False
+        self._drop_tokens(
+            lambda token: token.user == name and token.kind is TokenKind.LOGIN and token.robot_id is None
+        )
+        return self._put(replace(account, password_hash=password_hash))
 
     async def set_disabled(self, name: str, is_disabled: bool, *, now: float) -> bool:
         """Switch a user off or on; False when there is no such user."""
@@ -282,6 +292,7 @@ class _MemoryAccounts:
         """Remove a user and the grants; False when there is no such user."""
         if self._accounts.pop(name, None) is None:
             return False
+        self._drop_tokens(lambda token: token.user == name)
         self._generation += 1
         return True
 
@@ -300,6 +311,60 @@ class _MemoryAccounts:
         if account is None or spec not in account.grants:
             return False
         return self._put(replace(account, grants=tuple(item for item in account.grants if item != spec)))
+
+    async def add_token(self, token: TokenRecord) -> bool:
+        """Add a token; False when there is no such user or robot, or the id or hash is taken."""
+        is_taken = token.id in self._tokens or await self.token(token.hash) is not None
+        is_orphan = token.robot_id is not None and token.robot_id not in self._tokens
+        if is_taken or is_orphan or token.user not in self._accounts:
+            return False
+        self._tokens[token.id] = token
+        logins = [
+            (each.created_at, each.id)
+            for each in self._tokens.values()
+            if each.user == token.user and each.kind is TokenKind.LOGIN
+        ]
+        stale = {token_id for _, token_id in sorted(logins)[:-LOGINS_LIMIT]}
+        self._drop_tokens(
+            lambda each: (
+                each.user == token.user and (each.id in stale or (each.expires_at or inf) <= token.created_at)
+            )
+        )
+        return True
+
+    async def token(self, token_hash: str) -> TokenRecord | None:
+        """Return the token with this hash, expired or not."""
+        return next((token for token in self._tokens.values() if token.hash == token_hash), None)
+
+    async def token_by_id(self, token_id: str) -> TokenRecord | None:
+        """Return the token with this id, expired or not."""
+        return self._tokens.get(token_id)
+
+    async def tokens(self) -> list[TokenRecord]:
+        """Return all tokens, sorted by user and age, the oldest first."""
+        return sorted(self._tokens.values(), key=lambda token: (token.user, token.created_at, token.id))
+
+    async def note_token_use(self, token_id: str, *, now: float) -> bool:
+        """Note that a token was used; False when there is none."""
+        token = self._tokens.get(token_id)
+        if token is not None:
+            self._tokens[token_id] = replace(token, used_at=now)
+        return token is not None
+
+    async def remove_token(self, token_id: str, *, now: float) -> bool:
+        """Remove a token; False when there is none."""
+        found = token_id in self._tokens
+        self._drop_tokens(lambda token: token.id == token_id)
+        return found
+
+    def _drop_tokens(self, is_dropped: Callable[[TokenRecord], bool]) -> None:
+        dropped = {token.id for token in self._tokens.values() if is_dropped(token)}
+        self._tokens = {
+            token.id: token
+            for token in self._tokens.values()
+            if token.id not in dropped and token.robot_id not in dropped
+        }
+        self._generation += len(dropped)
 
     def _put(self, account: Account) -> bool:
         self._accounts[account.name] = account

@@ -20,11 +20,21 @@ from dockreg_tx.ports import (
     ReferrerRecord,
     TagExpectation,
     TakeContent,
+    TokenRecord,
     UntaggedManifest,
     UploadRecord,
     Verdict,
 )
-from dockreg_tx.records import collection, inspection, pushes, removals, sessions, undelete, users
+from dockreg_tx.records import (
+    collection,
+    inspection,
+    pushes,
+    removals,
+    sessions,
+    tokens,
+    undelete,
+    users,
+)
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Operation
 from dockreg_tx.records.undelete import Deleted, TagMove
@@ -347,6 +357,32 @@ class SqliteOperations(ABC):
     async def remove_grant(self, name: str, spec: str, *, now: float) -> bool:
         """Take a grant; False when the user does not have it."""
         return await self._write(lambda transaction: users.remove_grant(transaction, name, spec, now=now))
+
+    # --- TokenRecords
+
+    async def add_token(self, token: TokenRecord) -> bool:
+        """Add a token; False when there is no such user or robot, or the id or hash is taken."""
+        return await self._write(lambda transaction: tokens.add_token(transaction, token))
+
+    async def token(self, token_hash: str) -> TokenRecord | None:
+        """Return the token with this hash, expired or not."""
+        return await self._read(lambda reader: reader.token(token_hash))
+
+    async def token_by_id(self, token_id: str) -> TokenRecord | None:
+        """Return the token with this id, expired or not."""
+        return await self._read(lambda reader: reader.token_by_id(token_id))
+
+    async def tokens(self) -> list[TokenRecord]:
+        """Return all tokens, sorted by user and age, the oldest first."""
+        return await self._scan(lambda reader: reader.tokens())
+
+    async def note_token_use(self, token_id: str, *, now: float) -> bool:
+        """Note that a token was used; False when there is none."""
+        return await self._write(lambda transaction: tokens.note_token_use(transaction, token_id, now=now))
+
+    async def remove_token(self, token_id: str, *, now: float) -> bool:
+        """Remove a token; False when there is none."""
+        return await self._write(lambda transaction: tokens.remove_token(transaction, token_id, now=now))
 
     # --- Records
 

@@ -11,7 +11,15 @@ from sqlite_utils import Database
 
 from dockreg_tx.oci.digests import Digest, Reference
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import Account, BlobRecord, ManifestRecord, ReferrerRecord, UploadRecord
+from dockreg_tx.ports import (
+    Account,
+    BlobRecord,
+    ManifestRecord,
+    ReferrerRecord,
+    TokenKind,
+    TokenRecord,
+    UploadRecord,
+)
 from dockreg_tx.records import statements
 from dockreg_tx.records.connections import PATIENCE_MS, open_reader
 
@@ -107,6 +115,20 @@ class SqliteReader:
         """Return all users with their grants, sorted by name."""
         return _accounts(self._database.execute(statements.ACCOUNTS))
 
+    def token(self, token_hash: str) -> TokenRecord | None:
+        """Return the token with this hash."""
+        row = self._row(statements.TOKEN, hash=token_hash)
+        return None if row is None else _token(row)
+
+    def token_by_id(self, token_id: str) -> TokenRecord | None:
+        """Return the token with this id."""
+        row = self._row(statements.TOKEN_BY_ID, id=token_id)
+        return None if row is None else _token(row)
+
+    def tokens(self) -> list[TokenRecord]:
+        """Return all tokens, sorted by user and age."""
+        return [_token(row) for row in self._database.execute(statements.TOKENS)]
+
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
         data_version = self._database.execute(statements.DATA_VERSION).fetchone()[0]
@@ -167,6 +189,22 @@ def _upload(row: tuple[Any, ...]) -> UploadRecord:
     upload_id, repository, owner, offset_bytes, started_at, touched_at, algorithm = row
     name = RepositoryName(repository)
     return UploadRecord(upload_id, name, owner, offset_bytes, started_at, touched_at, algorithm)
+
+
+def _token(row: tuple[Any, ...]) -> TokenRecord:
+    token_id, kind, token_hash, user, created_at, robot_id, grants, note, expires_at, used_at = row
+    return TokenRecord(
+        token_id,
+        TokenKind(kind),
+        token_hash,
+        user,
+        created_at,
+        robot_id,
+        None if grants is None else tuple(json.loads(grants)),
+        note,
+        expires_at,
+        used_at,
+    )
 
 
 def _accounts(rows: Iterable[tuple[Any, ...]]) -> list[Account]:

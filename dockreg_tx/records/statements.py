@@ -175,3 +175,29 @@ ADD_GRANT = (
     "INSERT INTO grants (user_name, spec, granted_at) VALUES (:name, :spec, :now) ON CONFLICT DO NOTHING"
 )
 REMOVE_GRANT = "DELETE FROM grants WHERE user_name = :name AND spec = :spec"
+
+# --- tokens -----------------------------------------------------------------------------------------------
+
+_TOKEN_COLUMNS = "id, kind, hash, user_name, created_at, robot_id, grants, note, expires_at, used_at"  # noqa: S105 - SQL
+ADD_TOKEN = """
+INSERT INTO tokens (id, kind, hash, user_name, created_at, robot_id, grants, note, expires_at, used_at)
+SELECT :id, :kind, :hash, :user, :created_at, :robot_id, :grants, :note, :expires_at, NULL
+WHERE EXISTS (SELECT 1 FROM users WHERE name = :user)
+    AND (:robot_id IS NULL OR EXISTS (SELECT 1 FROM tokens WHERE id = :robot_id))
+ON CONFLICT DO NOTHING
+"""  # noqa: S105 - SQL
+REMOVE_STALE_TOKENS = """
+DELETE FROM tokens
+WHERE user_name = :user AND (
+    expires_at <= :now
+    OR id IN (
+        SELECT id FROM tokens WHERE user_name = :user AND kind = 'login'
+        ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET :kept
+    )
+)
+"""
+TOKEN = f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE hash = :hash"  # noqa: S608 - joins constants only
+TOKEN_BY_ID = f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE id = :id"  # noqa: S608 - joins constants only
+TOKENS = f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY user_name, created_at, id"  # noqa: S608 - as above
+NOTE_TOKEN_USE = "UPDATE tokens SET used_at = :now WHERE id = :id"  # noqa: S105 - SQL
+REMOVE_TOKEN = "DELETE FROM tokens WHERE id = :id"  # noqa: S105 - SQL

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qsl
 
+from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, decide
 from dockreg_tx.oci.errors import Unsupported
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import Body
+from dockreg_tx.web.origin import Origin
 
 #: More parameters than any client sends; above it the query is refused.
 _QUERY_LIMIT_FIELDS = 1000
@@ -53,11 +56,14 @@ class Call:
     query: Query
     headers: RequestHeaders
     body: Body
-    principal: Principal
+    caller: Caller
+    origin: Origin
     #: Parts of the path by their names in the route; the repository is parsed already.
     parts: dict[str, str]
     #: The repository of the path, None for routes that have none.
     named: RepositoryName | None = None
+    #: Told by handlers that find out themselves who calls.
+    identified: Callable[[Principal], None] = lambda _: None
 
     @property
     def repository(self) -> RepositoryName:
@@ -65,6 +71,11 @@ class Call:
         if self.named is None:
             raise LookupError("this route names no repository")
         return self.named
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls."""
+        return self.caller.principal
 
     @property
     def is_head(self) -> bool:
@@ -77,5 +88,9 @@ class Call:
         return "" if self.principal.is_anonymous else self.principal.name
 
     def may(self, action: str, repository: RepositoryName) -> bool:
-        """Tell whether the caller may do an action in any repository."""
+        """Tell whether the caller may do an action in any repository, with the credentials it sent."""
+        return self.caller.may(action, repository)
+
+    def may_list(self, action: str, repository: RepositoryName) -> bool:
+        """Tell whether a list that the caller may read names a repository: whatever a token was asked for."""
         return decide(self.principal, action, repository).is_allowed

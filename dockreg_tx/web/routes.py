@@ -19,13 +19,17 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import BaseConverter
 from zope.interface import implementer
 
-from dockreg_tx.oci.errors import RegistryError, Unauthorized
+from dockreg_tx.access.callers import Caller
+from dockreg_tx.oci.errors import NameInvalid, RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.oci.scopes import Scope
 from dockreg_tx.web.answers import Answer, AnyAnswer, BlobAnswer, Headers, PartsAnswer
+from dockreg_tx.web.audit import Auditor, Deed
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
-from dockreg_tx.web.guard import Credentials, Guard, Need, Rights
+from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
+from dockreg_tx.web.origin import Origin, Origins
 from dockreg_tx.web.outflow import Slice, send, send_parts
 
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
@@ -35,7 +39,13 @@ COMMON_HEADERS: Headers = (
     ("Docker-Distribution-API-Version", "registry/2.0"),
     ("X-Content-Type-Options", "nosniff"),
 )
+#: Where passwords are changed for tokens, a token cannot be asked for.
+PASSWORD_CHALLENGE = 'Basic realm="dockreg"'  # noqa: S105 - asks for one
 _log = Logger()
+
+
+def _nothing_further(_query: Query) -> tuple[Scope, ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,8 @@ class Operation:
 
     rights: Rights
     handle: Handle
+    #: What a query needs in other repositories, if the client can have it.
+    further: Callable[[Query], tuple[Scope, ...]] = field(default=_nothing_further)
 
 
 def _no_headers(_call: Call, _error: Exception) -> Headers:
@@ -76,7 +88,13 @@ class RepositoryConverter(BaseConverter):
     part_isolating = False
 
 
-def registry_app(routes: Sequence[Route], *, guard: Guard) -> Klein:
+def registry_app(
+    routes: Sequence[Route],
+    *,
+    guard: Guard,
+    origins: Origins | None = None,
+    auditor: Auditor | None = None,
+) -> Klein:
     """Return the Klein app of these routes."""
     app = Klein()
     # A redirect turns a POST into a GET in most clients: answer where we are asked.
@@ -84,7 +102,7 @@ def registry_app(routes: Sequence[Route], *, guard: Guard) -> Klein:
     app.url_map.merge_slashes = False
     app.url_map.converters = {**app.url_map.converters, "repository": RepositoryConverter}
     for route in routes:
-        endpoint = _Endpoint(route=route, guard=guard)
+        endpoint = _Endpoint(route=route, guard=guard, origins=origins or Origins(), auditor=auditor)
         methods = [*route.operations, "OPTIONS"]
         app.route(route.rule, endpoint=route.endpoint, methods=methods)(shielded(endpoint.answer))
     app.handle_errors(HTTPException)(_answer_routing_error)
@@ -111,17 +129,41 @@ class RegistryResource(Resource):
         return NOT_DONE_YET
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far a request got."""
+
+    origin: Origin
+    target: Target = field(default=Target(Need.NOTHING))
+    caller: Caller | None = None
+
+
 class _Endpoint:
     """One route at work."""
 
-    def __init__(self, *, route: Route, guard: Guard) -> None:
+    def __init__(self, *, route: Route, guard: Guard, origins: Origins, auditor: Auditor | None) -> None:
         self._route = route
         self._guard = guard
+        self._origins = origins
+        self._auditor = auditor
 
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
         method = request.method.decode("latin-1")
-        answer = await self._result(request, method, parts)
+        progress = _Progress(self._origins.of(request))
+        answer = await self._result(request, method, parts, progress)
+        if self._auditor is not None and method in self._route.operations:
+            deed = Deed(
+                request_id=request.request_id,
+                endpoint=self._route.endpoint,
+                method=method,
+                target=progress.target,
+                caller=progress.caller,
+                origin=progress.origin,
+                authorization=_RequestHeaders(request).get("Authorization"),
+                parts=parts,
+            )
+            self._auditor.note(deed, answer)
         if isinstance(answer, Answer):
             send_answer(request, answer)
             return
@@ -131,7 +173,9 @@ class _Endpoint:
         finally:
             answer.blob.close()
 
-    async def _result(self, request: RegistryRequest, method: str, parts: dict[str, str]) -> AnyAnswer:
+    async def _result(
+        self, request: RegistryRequest, method: str, parts: dict[str, str], progress: _Progress
+    ) -> AnyAnswer:
         call: Call | None = None
         try:
             if method == "OPTIONS":
@@ -139,11 +183,26 @@ class _Endpoint:
             operation = self._route.operations.get(method)
             if operation is None:
                 return _method_not_allowed(request.request_id, self._route.allow)
-            call = await self._admit(request, method, operation, parts)
+            path, _, query = request.uri.decode("latin-1").partition("?")
+            asked = Query(query)
+            progress.target = Target(operation.rights, _valid_name(parts), operation.further(asked))
+            await self._admit(request, parts, progress)
+            call = Call(
+                method=method,
+                path=path,
+                query=asked,
+                headers=_RequestHeaders(request),
+                body=request.body,
+                caller=progress.caller or Caller(self._guard.anonymous),
+                origin=progress.origin,
+                parts=parts,
+                named=progress.target.repository,
+                identified=lambda principal: _identify(request, progress, Caller(principal)),
+            )
             return await operation.handle(call)
         except Unauthorized as error:
-            challenge = (("WWW-Authenticate", self._guard.challenge),)
-            return error_answer(error, request_id=request.request_id, headers=challenge)
+            headers = (("WWW-Authenticate", self._challenge(progress, error)),)
+            return error_answer(error, request_id=request.request_id, headers=headers)
         except RegistryError as error:
             if error.status >= 500:
                 _log.warn(
@@ -159,34 +218,42 @@ class _Endpoint:
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
 
-    async def _admit(
-        self, request: RegistryRequest, method: str, operation: Operation, parts: dict[str, str]
-    ) -> Call:
-        """Return the call if its caller may make it; no body byte has been taken yet."""
-        guard = self._guard
-        headers = _RequestHeaders(request)
-        principal = guard.anonymous
-        repository: RepositoryName | None = None
-        if operation.rights is not Need.NOTHING:
-            principal = await guard.identify(
-                Credentials(headers.get("Authorization"), _is_confidential(request))
-            )
-            request.user_name = principal.name
-            guard.check_admitted(principal)
-            if "name" in parts:
-                repository = RepositoryName.parse(parts["name"])
-            guard.check(principal, operation.rights, repository)
-        path, _, query = request.uri.decode("latin-1").partition("?")
-        return Call(
-            method=method,
-            path=path,
-            query=Query(query),
-            headers=headers,
-            body=request.body,
-            principal=principal,
-            parts=parts,
-            named=repository,
+    async def _admit(self, request: RegistryRequest, parts: dict[str, str], progress: _Progress) -> None:
+        """Let the caller pass if it may make this call; no body byte has been taken yet."""
+        guard, target = self._guard, progress.target
+        if target.rights is Need.NOTHING:
+            return
+        caller = await guard.identify(
+            _RequestHeaders(request).get("Authorization"),
+            progress.origin,
+            takes_tokens=target.rights is not Need.PASSWORD,
         )
+        _identify(request, progress, caller)
+        guard.check_admitted(caller, target)
+        if "name" in parts:
+            RepositoryName.parse(parts["name"])
+        guard.check(caller, target)
+
+    def _challenge(self, progress: _Progress, error: Unauthorized) -> str:
+        target = progress.target
+        if target.rights is Need.PASSWORD:
+            return PASSWORD_CHALLENGE
+        scopes = error.scopes if isinstance(error, InsufficientScope) else target.scopes
+        return self._guard.challenge(progress.origin, scopes, error.reason)
+
+
+def _identify(request: RegistryRequest, progress: _Progress, caller: Caller) -> None:
+    """Note who calls, for the logs."""
+    progress.caller = caller
+    request.user_name = caller.principal.name
+
+
+def _valid_name(parts: Mapping[str, str]) -> RepositoryName | None:
+    try:
+        return RepositoryName.parse(parts["name"]) if "name" in parts else None
+    except NameInvalid:
+        # For later: strangers do not even learn that.
+        return None
 
 
 class _RequestHeaders:
@@ -245,11 +312,3 @@ def _parts(answer: BlobAnswer | PartsAnswer) -> Sequence[bytes | Slice]:
 
 def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-
-
-def _is_confidential(request: RegistryRequest) -> bool:
-    """Tell whether nobody between the client and us can read along: TLS, a local socket, or the loopback."""
-    if request.isSecure():
-        return True
-    host = getattr(request.getClientAddress(), "host", None)
-    return host is None or host == "::1" or host.startswith("127.")

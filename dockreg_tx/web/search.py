@@ -26,7 +26,7 @@ class SearchIndex:
         """List repositories whose names contain ``q``, among those that the caller may pull."""
         text = call.query.first("q") or ""
         page = parse_page(call.query.first("n"), None, maximum=RESULTS_MAXIMUM, default=RESULTS_DEFAULT)
-        names = await self._search.repositories(text, page.limit or 0, may=call.may)
+        names = await self._search.repositories(text, page.limit or 0, may=call.may_list)
         results = [_result(name) for name in names]
         return json_answer({"query": text, "num_results": len(results), "results": results})
 

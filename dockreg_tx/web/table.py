@@ -8,6 +8,7 @@ from dockreg_tx.web.guard import Need, Rights
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.routes import Handle, Operation, Route
 from dockreg_tx.web.search import SearchIndex
+from dockreg_tx.web.token import TokenService
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
@@ -15,13 +16,14 @@ from dockreg_tx.web.v2.extensions import Extensions
 from dockreg_tx.web.v2.manifests import Manifests
 from dockreg_tx.web.v2.referrers import Referrers
 from dockreg_tx.web.v2.tags import Tags
-from dockreg_tx.web.v2.uploads import UploadSessions
+from dockreg_tx.web.v2.uploads import UploadSessions, source_scopes
 
 PULL = ("pull",)
 #: A pusher must see what is there already, but gets no content.
 LOOK = ("pull", "push", "create")
 PUSH = ("push", "create")
 DELETE = ("delete",)
+CATALOG = ("catalog",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Endpoints:
     """The nouns that answer."""
 
     health: Health
+    token: TokenService
     base: Base
     blobs: Blobs
     uploads: UploadSessions
@@ -53,12 +56,25 @@ def registry_routes(endpoints: Endpoints) -> list[Route]:
         Route("root", "/", _reading(Need.NOTHING, health.root)),
         Route("healthz", "/healthz", _reading(Need.NOTHING, health.alive)),
         Route("readyz", "/readyz", _reading(Need.NOTHING, health.ready)),
-        Route("base", "/v2/", _reading(Need.IDENTITY, endpoints.base.get)),
-        Route("catalog", "/v2/_catalog", _reading(Need.IDENTITY, endpoints.catalog.get)),
+        Route(
+            "token",
+            "/token",
+            {
+                "GET": Operation(Need.PASSWORD, endpoints.token.get),
+                "POST": Operation(Need.PASSWORD, endpoints.token.post),
+            },
+        ),
+        Route("jwks", "/.well-known/jwks.json", _reading(Need.NOTHING, endpoints.token.keys)),
+        Route("base", "/v2/", _reading(Need.LOGIN, endpoints.base.get)),
+        Route("catalog", "/v2/_catalog", _reading(CATALOG, endpoints.catalog.get)),
         Route("extensions", "/v2/_oci/ext/discover", _reading(Need.IDENTITY, endpoints.extensions.discover)),
         Route("ping", "/v1/_ping", _reading(Need.NOTHING, endpoints.search.ping)),
-        Route("search", "/v1/search", _reading(Need.IDENTITY, endpoints.search.get)),
-        Route("uploads.new", f"{repository}/blobs/uploads/", {"POST": Operation(PUSH, uploads.post)}),
+        Route("search", "/v1/search", _reading(CATALOG, endpoints.search.get)),
+        Route(
+            "uploads.new",
+            f"{repository}/blobs/uploads/",
+            {"POST": Operation(PUSH, uploads.post, source_scopes)},
+        ),
         Route(
             "uploads.session",
             f"{repository}/blobs/uploads/<upload>",

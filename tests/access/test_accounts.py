@@ -50,6 +50,9 @@ class Accounts:
             await gate
         return account
 
+    async def accounts(self) -> list[Account]:
+        return list(self.rows.values())
+
     async def access_generation(self) -> int:
         return self.generation
 

@@ -22,6 +22,7 @@ from dockreg_tx.ports import (
 )
 from tests.contracts.accounts_contract import AccountRecordsContract
 from tests.contracts.collection_contract import CollectRecordsContract
+from tests.contracts.tokens_contract import TokenRecordsContract
 
 E = TypeVar("E", bound=RegistryError)
 
@@ -53,7 +54,7 @@ def needs(kind: ReferenceKind, content: bytes, size_bytes: int | None = None) ->
     return ContentReference(kind, Digest.of(content), size_bytes, required=True)
 
 
-class RecordsContract(AccountRecordsContract, CollectRecordsContract):
+class RecordsContract(AccountRecordsContract, CollectRecordsContract, TokenRecordsContract):
     """Mixed into a ``TestCase`` whose ``records`` are fresh."""
 
     records: Records

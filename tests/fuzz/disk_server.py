@@ -53,6 +53,8 @@ class DiskServer:
                 clock=self._clock,
                 now=lambda: float(next(self._seconds)),
                 new_id=self._new_id,
+                random_bytes=bytes,
+                instance_id="fuzz",
                 secret=b"secret",
                 storage=blocking,
                 passwords=blocking,

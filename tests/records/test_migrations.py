@@ -12,7 +12,9 @@ from dockreg_tx.records import statements
 from dockreg_tx.records.connections import open_writer
 from dockreg_tx.records.migrations import NewerDatabaseError, migrate, shipped_scripts
 
-_BIG = {"ACCOUNTS", "ACCESS_GENERATION", "DATA_VERSION"}
+_BIG = {"ACCOUNTS", "TOKENS", "ACCESS_GENERATION", "DATA_VERSION"}
+#: json_each walks a parameter; the row is that of an INSERT with a condition.
+_SCANS_OF_NO_TABLE = {"SCAN json_each VIRTUAL TABLE INDEX 1:", "SCAN CONSTANT ROW"}
 _LOOK_UPS = {
     name: statement
     for name, statement in vars(statements).items()
@@ -96,6 +98,5 @@ class MigrationTests(SynchronousTestCase):
                 f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(parameters, "")
             ).fetchall()
             for *_, step in plan:
-                # json_each walks a parameter, not a table.
-                is_scan = step.startswith("SCAN") and not step.startswith("SCAN json_each")
+                is_scan = step.startswith("SCAN") and step not in _SCANS_OF_NO_TABLE
                 self.assertFalse(is_scan, f"{name}: {step}")

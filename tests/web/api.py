@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import treq
+from klein import Klein
 from twisted.internet import reactor  # noqa: TID251 - real sockets need the real reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
@@ -14,10 +16,14 @@ from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
+from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Grant, Principal, anonymous_principal
 from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.registry.push import ManifestRules
 from dockreg_tx.registry.search import Search
+from dockreg_tx.web.answers import Answer
+from dockreg_tx.web.audit import Auditor
+from dockreg_tx.web.calls import Call
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
@@ -25,6 +31,7 @@ from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.web.table import Endpoints, registry_routes
+from dockreg_tx.web.token import TokenService
 from dockreg_tx.web.v2.base import Base
 from dockreg_tx.web.v2.blobs import Blobs
 from dockreg_tx.web.v2.catalog import Catalog
@@ -49,11 +56,32 @@ USERS: Mapping[str, Principal] = {
 class FixedAuthenticator:
     """Knows ``USERS``."""
 
-    async def authenticate(self, username: str, password: str) -> Principal:
+    async def authenticate(self, username: str, password: str, source: str = "") -> Principal:
         """Return the user, if the password is "secret"."""
         if username in USERS and password == "secret":
             return USERS[username]
         raise Unauthorized("wrong user name or password")
+
+    async def verify(self, token: str) -> Caller:
+        """Know no tokens."""
+        raise Unauthorized("no tokens here")
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who knows the users, and gives tokens if any."""
+
+    guard: Guard
+    token: TokenService | None = None
+
+
+class _NoTokens:
+    """A token service that is never called."""
+
+    async def get(self, call: Call) -> Answer:
+        raise NotImplementedError
+
+    post = keys = get
 
 
 class Reply:
@@ -85,10 +113,11 @@ class Reply:
         return str(self.json["errors"][0]["code"])
 
 
-def endpoints_of(world: World) -> Endpoints:
+def endpoints_of(world: World, token: TokenService | None = None) -> Endpoints:
     """Return everything that answers, over the backends of a world."""
     links = Links()
     return Endpoints(
+        token=token or cast("TokenService", _NoTokens()),
         health=Health(checks={"database": world.records.check}),
         base=Base(),
         blobs=Blobs(pull=world.pull, remove=world.remove, new_boundary=lambda: "boundary-of-the-tests"),
@@ -113,12 +142,10 @@ class ApiCase(TestCase):
         """Serve."""
         self.world = World(self.rules)
         self.accesses: list[AccessEntry] = []
-        guard = Guard(
-            authenticator=FixedAuthenticator(), anonymous=anonymous_principal(self.anonymous_mode, ())
-        )
+        self.access = self.make_access()
         numbers = iter(range(1_000_000))
         site = RegistrySite(
-            RegistryResource(registry_app(registry_routes(self._endpoints()), guard=guard)),
+            RegistryResource(self._app()),
             clock=reactor,
             new_request_id=lambda: f"request-{next(numbers)}",
             access_log=self.accesses.append,
@@ -137,11 +164,25 @@ class ApiCase(TestCase):
 
         return Deferred.fromCoroutine(self.fill())
 
+    def make_auditor(self) -> Auditor | None:
+        """Return who takes notes."""
+        return None
+
+    def _app(self) -> Klein:
+        return registry_app(
+            registry_routes(self._endpoints()), guard=self.access.guard, auditor=self.make_auditor()
+        )
+
+    def make_access(self) -> Access:
+        """Return who knows the users."""
+        anonymous = anonymous_principal(self.anonymous_mode, ())
+        return Access(Guard(authenticator=FixedAuthenticator(), anonymous=anonymous))
+
     async def fill(self) -> None:
         """Put something into the registry, before each test."""
 
     def _endpoints(self) -> Endpoints:
-        return endpoints_of(self.world)
+        return endpoints_of(self.world, self.access.token)
 
     async def call(
         self,

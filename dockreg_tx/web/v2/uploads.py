@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import RangeOutOfOrder
+from dockreg_tx.oci.errors import NameInvalid, RangeOutOfOrder
+from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.oci.scopes import Scope
 from dockreg_tx.oci.uploads import upload_range
 from dockreg_tx.registry.push import Push
 from dockreg_tx.registry.uploads import SessionKey, Uploads, parse_digests
 from dockreg_tx.web.answers import Answer, Headers
-from dockreg_tx.web.calls import Call
+from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.links import Links
 
 
@@ -101,6 +103,17 @@ class UploadSessions:
             ("Range", upload_range(offset_bytes)),
             ("Docker-Upload-UUID", upload_id),
         )
+
+
+def source_scopes(query: Query) -> tuple[Scope, ...]:
+    """Return the scope that a client needs to mount a blob from the repository it names."""
+    name = query.first("from")
+    if query.first("mount") is None or name is None:
+        return ()
+    try:
+        return (Scope("repository", RepositoryName.parse(name).text, ("pull",)),)
+    except NameInvalid:
+        return ()
 
 
 def _key(call: Call) -> SessionKey:

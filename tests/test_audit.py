@@ -1,0 +1,62 @@
+"""The audit log as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dockreg_tx.audit import TEXT_LIMIT_CHARACTERS, AuditFile
+from tests.cli.test_users import PeopleCase
+
+
+class AuditFileTests(SynchronousTestCase):
+    """Lines."""
+
+    def test_lines(self) -> None:
+        """Each entry is one line of JSON with the time; long texts are cut, empty ones left out."""
+        path = self.mktemp()
+        log = AuditFile(path, now=lambda: 1_800_000_000.5)
+        log.write({"action": "push", "reference": "a\nb", "digest": None, "principal": ""})
+        os.rename(path, path + ".1")
+        log.write({"action": "x" * 1000})
+        with open(path + ".1") as file:
+            (line,) = file.read().splitlines()
+        expected = {"time": "2027-01-15T08:00:00.500Z", "action": "push", "reference": "a\nb"}
+        self.assertEqual(expected, json.loads(line))
+        with open(path) as file:
+            self.assertEqual(TEXT_LIMIT_CHARACTERS, len(json.loads(file.read())["action"]))
+        self.assertEqual(0, stat.S_IMODE(os.stat(path).st_mode) & 0o137)
+
+    def test_unwritable(self) -> None:
+        """A log that cannot be written stops nobody, and is reported."""
+        AuditFile("/nonexistent/audit.log", now=lambda: 0.0).write({"action": "push"})
+
+
+class CommandAuditTests(PeopleCase):
+    """What the command notes."""
+
+    def test_changes(self) -> None:
+        """Every change of users, grants, tokens and keys is noted, and no secret is."""
+        password = self.done("user", "add", "ci", "--grant", "pull:**").strip()
+        self.done("grant", "add", "ci", "push:a")
+        self.done("grant", "remove", "ci", "push:a")
+        self.done("user", "disable", "ci")
+        created = self.listed("token", "create", "ci")
+        self.done("token", "revoke", created["id"])
+        self.done("keys", "rotate")
+        self.done("user", "remove", "ci", "--yes")
+        with open(os.path.join(self.root, "audit.log")) as file:
+            text = file.read()
+        entries = [json.loads(line) for line in text.splitlines()]
+        self.assertEqual(
+            [
+                "user.add", "grant.add", "grant.remove", "user.disable", "token.create", "token.revoke",
+                "keys.rotate", "user.remove",
+            ],
+            [entry["action"] for entry in entries],
+        )  # fmt: skip
+        for secret in (password, created["token"]):
+            self.assertNotIn(secret, text)
