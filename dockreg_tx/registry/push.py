@@ -110,6 +110,7 @@ class Push:
         pushed_by: str,
         may_overwrite: bool,
         expects: TagExpectation | None = None,
+        announced: str | None = None,
     ) -> PushedManifest:
         """Store a manifest verbatim and point its tags at it.
 
@@ -122,6 +123,7 @@ class Push:
             pushed_by: name of the user, empty for anonymous.
             may_overwrite: False refuses to move a tag that exists.
             expects: where each tag must be before.
+            announced: text of a ``digest`` parameter beside a tag: what the bytes must hash to.
 
         Raises:
             DigestInvalid, TagInvalid: the reference or a tag is malformed.
@@ -138,10 +140,13 @@ class Push:
         elif extra_tags:
             raise Unsupported("tag parameters go with a digest in the path, not with a tag")
         tags = _tags(parsed, extra_tags)
+        expected = parsed if isinstance(parsed, Digest) else None
+        if expected is None and announced is not None:
+            expected = Digest.parse_supported(announced)
         content = await self._read(body)
-        digest = Digest.of(content, parsed.algorithm if isinstance(parsed, Digest) else "sha256")
-        if isinstance(parsed, Digest) and digest != parsed:
-            raise DigestMismatch(str(parsed), str(digest))
+        digest = Digest.of(content, "sha256" if expected is None else expected.algorithm)
+        if expected is not None and digest != expected:
+            raise DigestMismatch(str(expected), str(digest))
         manifest = await self._parse(content, content_type)
         ensure = await self.blobs.put(digest, content)
         await self.records.put_manifest(

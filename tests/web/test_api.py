@@ -278,6 +278,16 @@ class ConditionTests(FilledCase):
             if status == 412:
                 self.assert_error(412, "DENIED", reply)
 
+    async def test_announced_digest(self) -> None:
+        """A digest beside a tag is verified, and the manifest is stored under it."""
+        digest = Digest.of(self.manifest, "sha512")
+        for announced, status in ((ABSENT, 400), ("sha256:bad", 400), (digest, 201)):
+            path = f"/v2/team/app/manifests/v5?digest={announced}"
+            reply = await self.call("PUT", path, headers={"Content-Type": OCI_MANIFEST}, data=self.manifest)
+            self.assertEqual(status, reply.status, reply.body)
+        got = await self.call("HEAD", "/v2/team/app/manifests/v5")
+        self.assertEqual(str(digest), got.header("Docker-Content-Digest"))
+
     async def test_too_many_tags(self) -> None:
         """Ten tags at once are taken, more than the limit refused."""
         for count, status in ((10, 201), (46, 201), (47, 414)):

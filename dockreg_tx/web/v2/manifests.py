@@ -42,6 +42,7 @@ class Manifests:
             call.body,
             content_type=call.headers.get("Content-Type"),
             extra_tags=call.query.all("tag"),
+            announced=call.query.first("digest"),
             pushed_by=call.owner,
             may_overwrite=call.may("push", call.repository),
             expects=tag_expectation(call.headers.get("If-Match"), call.headers.get("If-None-Match")),
