@@ -61,6 +61,12 @@ class Asked:
             actions[key] = actions.get(key, frozenset[str]()).union(*meant)
         object.__setattr__(self, "_actions", actions)
 
+    def covered(self, actions: tuple[str, ...], repository: RepositoryName | None) -> tuple[str, ...]:
+        """Return those of some actions that are among what was asked for."""
+        if len(actions) == 1:
+            return actions if self.covers(actions[0], repository) else ()
+        return tuple(action for action in actions if self.covers(action, repository))
+
     def covers(self, action: str, repository: RepositoryName | None) -> bool:
         """Tell whether an action in a repository (None: the catalog) is among what was asked for."""
         if repository is None:

@@ -42,6 +42,8 @@ class Guesser:
         self._lock = threading.Lock()
         self.statuses: Counter[str] = Counter()
         self.longest_wait_seconds = 0
+        #: From the first guess to the last one that was sent; answers may take longer.
+        self.seconds = 0.0
 
     def run(self) -> None:
         """Send all guesses."""
@@ -51,7 +53,6 @@ class Guesser:
             thread.start()
         for thread in threads:
             thread.join()
-        self.seconds = time.monotonic() - self._began
 
     def _work(self) -> None:
         while True:
@@ -61,6 +62,7 @@ class Guesser:
             if number >= self._count:
                 return
             time.sleep(max(0.0, self._began + number / self._rate - time.monotonic()))
+            self.seconds = max(self.seconds, time.monotonic() - self._began)
             self._send(*guess)
 
     def _guess(self, number: int) -> tuple[str, str, str]:

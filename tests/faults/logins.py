@@ -29,6 +29,8 @@ PASSWORD = "right and proper"
 PULLER, REGULAR, NEWCOMER = "puller", "regular", "newcomer"
 #: Users that nobody guesses but who measures the time.
 CALM = tuple(f"calm{number}" for number in range(5))
+#: Of anonymous and of every user, so that only their credentials differ.
+GRANT = "pull:logins/**"
 HOME, ELSEWHERE = "127.20.0.1", "127.21.0.1"
 REPOSITORY = str(Path(__file__).parents[2])
 MANIFEST = "/v2/logins/app/manifests/v1"
@@ -144,22 +146,22 @@ def scene(*, is_pinned: bool = False) -> Iterator[Scene]:
         server = RegistryProcess(
             Path(name) / "root",
             command=[*pinned, *TWISTD],
-            environment={"DOCKREG_ACCESS_ANONYMOUS_GRANTS": '["pull:logins/**"]'},
+            environment={"DOCKREG_ACCESS_ANONYMOUS_GRANTS": f'["{GRANT}"]'},
         )
         server.start()
         stack.callback(server.kill)
         for user in (PULLER, REGULAR, NEWCOMER, *CALM, *USERS):
-            server.add_user(user, PASSWORD, "pull:**", "push:**")
+            server.add_user(user, PASSWORD, GRANT)
         content = image("logins", layers=1)
-        _push(server.port, content)
+        _push(server, content)
         yield Scene(server, content)
         server.stop()
 
 
-def _push(port: int, content: Image) -> None:
+def _push(server: RegistryProcess, content: Image) -> None:
     kind = {"Content-Type": content.manifest.media_type}
     octets = {"Content-Type": "application/octet-stream"}
-    with Connection(port, basic(PULLER, PASSWORD), source=HOME) as client:
+    with Connection(server.port, basic("admin", server.admin_password), source=HOME) as client:
         for blob in content.blobs:
             begin = f"/v2/logins/app/blobs/uploads/?digest={blob.digest}"
             assert client.request("POST", begin, blob.content, octets).status == 201
@@ -253,8 +255,8 @@ def _note_guesses(found: dict[str, object], outcome: Outcome, bounds: Bounds) ->
     outcome.note(
         f"{sum(statuses.values())} wrong logins, {rate:.0f} a second: {statuses}, "
         f"told to wait {found['longest_wait_seconds']} s at most",
-        # The last of them may wait for bcrypt.
-        is_kept=rate > bounds.guesses_a_second / 2 and set(statuses) <= {"401", "429"},
+        # A machine that does other things at the same time may send them a little later.
+        is_kept=rate > bounds.guesses_a_second * 0.9 and set(statuses) <= {"401", "429"},
     )
 
 
