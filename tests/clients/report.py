@@ -23,10 +23,12 @@ PROGRAMS = {
     "docker": ("docker", "dockerd"),
     "logins": ("docker", "podman", "skopeo", "crane", "regctl", "oras", "helm", "ctr", "curl"),
     "podman": ("podman", "buildah"),
+    "search": ("docker", "podman"),
 }
 TITLES = {
     "conformance": "OCI conformance suite",
     "anonymous": "skopeo, without credentials",
+    "search": "Search",
     "logins": "Logins with Bearer and with Basic",
 }
 HEAD = """# Clients
