@@ -4,7 +4,7 @@
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
-#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, fuzz, machines
+#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, logins, fuzz, machines
 
 PYTHON ?= python3
 VENV := .venv

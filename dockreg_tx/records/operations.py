@@ -328,7 +328,7 @@ class SqliteOperations(ABC):
 
     async def access_generation(self) -> int:
         """Return a number that grows whenever a user or grant changes, by any process."""
-        return await self._read(lambda reader: reader.access_generation())
+        return await self._read(SqliteReader.access_generation)
 
     async def add_account(self, account: Account) -> bool:
         """Add a user; False when the name is taken."""

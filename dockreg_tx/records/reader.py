@@ -131,7 +131,8 @@ class SqliteReader:
 
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
-        data_version = self._database.execute(statements.DATA_VERSION).fetchone()[0]
+        # Asked for every request: past the checks of the library, which a pragma needs none of.
+        data_version = self._database.conn.execute(statements.DATA_VERSION).fetchone()[0]
         if data_version != self._data_version:
             # In this order: a commit in between makes us read once too often, never once too little.
             self._generation = self._database.execute(statements.ACCESS_GENERATION).fetchone()[0]

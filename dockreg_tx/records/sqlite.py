@@ -78,6 +78,14 @@ class SqliteRecords(SqliteOperations):
     async def _write(self, operation: Operation[T]) -> T:
         return await self._thread.execute(operation)
 
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes, by any process."""
+        # Asked for every request: by the shortest way.
+        try:
+            return self._opened().access_generation()
+        except sqlite3.Error:
+            return await super().access_generation()
+
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:
         try:
             return query(self._opened())

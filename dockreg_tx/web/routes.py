@@ -134,6 +134,8 @@ class _Progress:
     """How far a request got."""
 
     origin: Origin
+    #: The header, looked up once: with a token it is long.
+    authorization: str | None = None
     target: Target = field(default=Target(Need.NOTHING))
     caller: Caller | None = None
 
@@ -150,7 +152,8 @@ class _Endpoint:
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
         method = request.method.decode("latin-1")
-        progress = _Progress(self._origins.of(request))
+        authorization = _RequestHeaders(request).get("Authorization")
+        progress = _Progress(self._origins.of(request), authorization)
         answer = await self._result(request, method, parts, progress)
         if self._auditor is not None and method in self._route.operations:
             deed = Deed(
@@ -160,7 +163,7 @@ class _Endpoint:
                 target=progress.target,
                 caller=progress.caller,
                 origin=progress.origin,
-                authorization=_RequestHeaders(request).get("Authorization"),
+                authorization=progress.authorization,
                 parts=parts,
             )
             self._auditor.note(deed, answer)
@@ -224,7 +227,7 @@ class _Endpoint:
         if target.rights is Need.NOTHING:
             return
         caller = await guard.identify(
-            _RequestHeaders(request).get("Authorization"),
+            progress.authorization,
             progress.origin,
             takes_tokens=target.rights is not Need.PASSWORD,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults import disks
+from tests.faults import disks, logins
 from tests.faults.campaigns import Outcome, kill_scene, power_scene, run, run_first_starts
 
 CYCLES = 5
@@ -25,6 +25,14 @@ class KillTests(SynchronousTestCase):
         outcome = Outcome("first-starts", SEED)
         run_first_starts(outcome, CYCLES)
         self.assertEqual([], outcome.lost)
+
+
+class LoginTests(SynchronousTestCase):
+    def test_logins(self) -> None:
+        """Guessers slow down neither pulls nor right users, and learn nothing from the time they take."""
+        outcome = logins.Outcome()
+        logins.run(outcome, logins.SHORT)
+        self.assertEqual([], outcome.missed, "\n".join(outcome.lines))
 
 
 class PowerCutTests(SynchronousTestCase):
