@@ -12,6 +12,7 @@ from dockreg_tx.cli.grant import grant
 from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
+from dockreg_tx.cli.moving import registry2
 from dockreg_tx.cli.repo import repo, tag
 from dockreg_tx.cli.token import token
 from dockreg_tx.cli.trash import trash
@@ -48,6 +49,9 @@ for command in (
     version,
 ):
     dockreg.add_command(command)
+
+for command in (registry2,):
+    imports.add_command(command)
 
 
 def run() -> None:
