@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from dockreg_tx.cli.access import access
+from dockreg_tx.cli.archives import docker_archive, oci
 from dockreg_tx.cli.config import config
+from dockreg_tx.cli.export import export
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
@@ -35,6 +37,7 @@ for command in (
     access,
     blob,
     config,
+    export,
     gc,
     grant,
     imports,
@@ -50,7 +53,7 @@ for command in (
 ):
     dockreg.add_command(command)
 
-for command in (registry2,):
+for command in (docker_archive, oci, registry2):
     imports.add_command(command)
 
 
