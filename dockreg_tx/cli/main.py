@@ -7,10 +7,12 @@ import click
 from dockreg_tx.cli.access import access
 from dockreg_tx.cli.archives import docker_archive, oci
 from dockreg_tx.cli.config import config
+from dockreg_tx.cli.doctor import doctor
 from dockreg_tx.cli.export import export
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
+from dockreg_tx.cli.healthcheck import healthcheck
 from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
@@ -37,9 +39,11 @@ for command in (
     access,
     blob,
     config,
+    doctor,
     export,
     gc,
     grant,
+    healthcheck,
     imports,
     init,
     keys,
