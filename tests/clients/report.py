@@ -21,9 +21,14 @@ PROGRAMS = {
     "anonymous": ("skopeo",),
     "ctr": ("ctr", "containerd"),
     "docker": ("docker", "dockerd"),
+    "moving": ("docker-registry", "docker", "skopeo", "crane"),
     "podman": ("podman", "buildah"),
 }
-TITLES = {"conformance": "OCI conformance suite", "anonymous": "skopeo, without credentials"}
+TITLES = {
+    "conformance": "OCI conformance suite",
+    "anonymous": "skopeo, without credentials",
+    "moving": "moving in from registry:2, and out",
+}
 HEAD = """# Clients
 
 What real programs did with dockreg, over plain HTTP with user and password. `make clients-report` runs their
