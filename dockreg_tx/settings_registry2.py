@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PREFIX = "REGISTRY_"
-#: Not distribution's: podman's and skopeo's file of passwords.
-_OTHERS = frozenset({"REGISTRY_AUTH_FILE", "REGISTRY_PORT"})
+#: Podman's and skopeo's file of passwords; Kubernetes; and what only chooses among variables that are named.
+_OTHERS = frozenset({"REGISTRY_AUTH_FILE", "REGISTRY_PORT", "REGISTRY_AUTH", "REGISTRY_STORAGE"})
 #: What Kubernetes sets in every pod for a Service whose name begins with "registry".
 _KUBERNETES_PARTS = ("_SERVICE_HOST", "_SERVICE_PORT", "_PORT_")
 
@@ -104,13 +104,14 @@ def registry2_values(
 
 def ignored_variables(environ: Mapping[str, str], keys: Mapping[str, object]) -> list[str]:
     """Return the names of variables of distribution's that change nothing here, sorted."""
-    needless = {_variable(path) for path in NEEDLESS}
+    needless = tuple(_variable(path) for path in NEEDLESS)
     known = {_variable(path) for path, counterpart in COUNTERPARTS.items() if counterpart.key in keys}
     return [
         variable
         for variable in sorted(environ)
         if variable.startswith(PREFIX)
-        and variable not in known | needless | _OTHERS
+        and variable not in known | _OTHERS
+        and not any(variable == each or variable.startswith(f"{each}_") for each in needless)
         and not any(part in variable for part in _KUBERNETES_PARTS)
         and not environ[variable].startswith("tcp://")
     ]

@@ -79,6 +79,8 @@ class VariableTests(SynchronousTestCase):
             REGISTRY_STORAGE_S3_BUCKET="x",
             REGISTRY_HTTP_SECRET="x",
             REGISTRY_STORAGE_DELETE_ENABLED="true",
+            REGISTRY_STORAGE_CACHE_BLOBDESCRIPTOR="inmemory",
+            REGISTRY_AUTH="htpasswd",
             REGISTRY_AUTH_FILE="/auth.json",
             REGISTRY_PORT="tcp://10.0.0.1:5000",
             REGISTRY_PORT_5000_TCP_ADDR="10.0.0.1",
