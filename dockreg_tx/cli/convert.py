@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import click
-import yaml
 
 from dockreg_tx.cli.frame import AdminCommand, Refused
 from dockreg_tx.settings import KINDS
@@ -20,6 +19,9 @@ _LIMIT_BYTES = 1024 * 1024
 @click.argument("file", type=click.File("rb"))
 def convert(file: BinaryIO) -> None:
     """Write the settings of a registry:2 (config.yml) as TOML; what has no counterpart is a comment."""
+    # Inside, so that no other command waits for it.
+    import yaml  # noqa: PLC0415
+
     try:
         document = yaml.safe_load(file.read(_LIMIT_BYTES))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -56,7 +56,8 @@ class Report:
         self.findings[finding] += 1
         examples = self.examples.setdefault(finding, [])
         if len(examples) < EXAMPLES_LIMIT:
-            examples.append(example)
+            # Names come from a disk of others: no control characters, nothing that is not text.
+            examples.append("".join(each if each.isprintable() else "?" for each in example))
 
     def document(self) -> dict[str, object]:
         """Return the report for programs."""

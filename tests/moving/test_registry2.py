@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
+from dockreg_tx.blobs.moving import FileMoving
+from dockreg_tx.moving import stage
+from dockreg_tx.oci.errors import StorageFull
 from dockreg_tx.root import RootUnusable, initialise_root
 from tests.integration.images import Content, Image, as_json, image, index
 from tests.moving.case import MovingCase
@@ -133,6 +137,49 @@ class CleanTests(TreeCase):
         self.assertTrue(printed[0].startswith("3 tags, 5 manifests and "), printed)
         self.assertEqual(["1 tags that were deleted: team/app:latest"], printed[1:])
 
+    def test_cut_short(self) -> None:
+        """An import that the disk stopped goes on where it was; what it had recorded is whole."""
+        self.patch(stage, "STAGE_LIMIT", 5)
+        original, calls = FileMoving.sync, iter(range(100))
+
+        def sync(moving: FileMoving) -> None:
+            if next(calls) == 2:
+                raise StorageFull
+            original(moving)
+
+        self.patch(FileMoving, "sync", sync)
+        self.refused("import", "registry2", str(self.tree.directory))
+        self.assertEqual("", self.done("verify"))
+        again = self.adopt()
+        self.assertEqual(10, again["present"])
+        self.require_all()
+
+    def test_beside_a_collection(self) -> None:
+        """Bytes that garbage collection takes before they are recorded are brought again."""
+        original = FileMoving.sync
+
+        def sync(moving: FileMoving) -> None:
+            original(moving)
+            for path in Path(self.layout.blobs).glob("sha256/*/*"):
+                path.unlink()
+
+        self.patch(FileMoving, "sync", sync)
+        self.adopt()
+        self.require_all()
+
+    def test_full_disk(self) -> None:
+        """Copies leave free what must stay free."""
+        result = self.run_command(
+            "import",
+            "registry2",
+            str(self.tree.directory),
+            "--mode",
+            "copy",
+            DOCKREG_STORAGE_LOW_WATER="900000TiB",
+        )
+        self.assertEqual(1, result.exit_code)
+        self.assertEqual([], self.tags("multi"))
+
     def test_no_tree(self) -> None:
         """A directory without a tree is refused by name."""
         self.assertIn("holds no", self.refused("import", "registry2", str(self.directory)))
@@ -184,6 +231,13 @@ class DirtyTests(TreeCase):
         )
         self.assertEqual("", self.done("verify"))
 
+    def test_wrong_length(self) -> None:
+        """A blob of another length than its manifest says is hashed and not adopted, without --verify too."""
+        cut = self.app.blobs[0]
+        write(self.tree.data(cut.digest), cut.content[:-1])
+        self.assertEqual({"damaged_blob": 1, "incomplete_manifest": 1}, self.dirty())
+        self.assertFalse(self.holds("team/app", cut.digest))
+
     def test_flipped_is_trusted(self) -> None:
         """Without --verify flipped bytes of the right length are adopted; dockreg verify tells."""
         flipped = self.other.blobs[0]
@@ -230,7 +284,7 @@ class DirtyTests(TreeCase):
 
     def test_names_and_litter(self) -> None:
         """Bad names, uploads, foreign files and links out of the tree."""
-        self.tree.push("Bad Name", "v1", image("bad"))
+        self.tree.push("Bad\x1b\udcffName", "v1", image("bad"))
         write(self.tree.tag_link("team/app", "bad tag"), self.app.manifest.digest)
         write(self.tree.repository("team/app") / "_uploads" / "1" / "data", b"half")
         write(self.tree.repository("team/app") / "notes.txt", b"")
