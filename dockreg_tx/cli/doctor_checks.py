@@ -10,6 +10,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from glob import escape, glob
 from urllib.parse import urlsplit
 
 from dockreg_tx import __version__
@@ -116,6 +117,10 @@ def certificates(settings: Settings) -> list[CertificateFiles]:
         if plain[0] == "ssl":
             key = named.get("privateKey", "server.pem")
             found.append(CertificateFiles(named.get("certKey", key), key))
+        elif plain[0] == "tls":
+            directory = named.get("path") or (plain[1] if len(plain) > 1 else "")
+            # Each file holds a certificate with its key.
+            found += [CertificateFiles(path, path) for path in sorted(glob(f"{escape(directory)}/*.pem"))]
     return found
 
 

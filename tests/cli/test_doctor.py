@@ -140,6 +140,19 @@ class DoctorTests(CommandCase):
         printed = self.run_command("doctor").stdout
         self.assertIn("dockreg ", printed)
 
+    def test_tls_directory(self) -> None:
+        """The files of a tls: endpoint hold certificate and key together, and are checked too."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        files = certificate(directory, "r.example.org")
+        key = Path(files.key)
+        with open(files.certificate, "ab") as file:
+            file.write(key.read_bytes())
+        key.unlink()
+        self.checks(DOCKREG_SERVER_LISTEN=f"tls:{directory}:port=1")
+        texts = [check["text"] for check in self.document["checks"] if check["name"] == "certificate"]
+        self.assertIn("for r.example.org", texts)
+
     def test_certificate(self) -> None:
         """Time, names and key of a certificate are checked."""
         directory = Path(self.mktemp())
