@@ -29,6 +29,7 @@ from dockreg_tx.preparation import clear_passing_files, prepare_database, prepar
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
 from dockreg_tx.settings import Settings, SettingsError
+from dockreg_tx.settings_registry2 import ignored_warning
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
 #: Requests in flight get this long to end after SIGTERM.
@@ -279,7 +280,7 @@ def new_id() -> str:
 
 def warnings(settings: Settings, ports: list[IListeningPort]) -> list[str]:
     """Return what an operator should know of these settings at every start."""
-    lines = []
+    lines = ignored_warning(settings.ignored)
     access = settings.access
     if access.anonymous == "push":
         lines.append("anonymous callers may push everywhere: use this for tests and closed networks only")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from dockreg_tx.settings_registry2 import ignored_variables
 from dockreg_tx.settings_sources import Found, SettingsError, find_values
 from dockreg_tx.settings_values import (
     Kind,
@@ -130,6 +131,8 @@ class Settings:
     log: Log
     #: For each ``section.key`` the plain value and where it was found.
     found: Mapping[str, Found] = field(compare=False, repr=False)
+    #: Variables of distribution's (``REGISTRY_*``) without a counterpart here.
+    ignored: tuple[str, ...] = field(default=(), compare=False)
 
 
 SECTIONS: Mapping[str, type] = {
@@ -169,7 +172,7 @@ def load_settings(
 
     Args:
         config_path: a TOML file, None for none.
-        environ: the process environment; of it, ``DOCKREG_*`` counts.
+        environ: the process environment; of it, ``DOCKREG_*`` counts, and ``REGISTRY_*`` where we know it.
         options: by name of the command line (``root``, ``listen``, ``anonymous``, ``workers``); None and an
             empty list mean "not given".
 
@@ -183,7 +186,7 @@ def load_settings(
         section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
         for section, cls in SECTIONS.items()
     }
-    settings = Settings(found=found, **sections)
+    settings = Settings(found=found, ignored=tuple(ignored_variables(environ, KINDS)), **sections)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
         raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")

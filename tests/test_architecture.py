@@ -25,6 +25,7 @@ ARROWS = {
     "access": frozenset({"oci", "ports", "metrics"}),
     "registry": frozenset({"oci", "ports", "metrics"}),
     "upstream": frozenset({"oci", "ports", "metrics"}),
+    "moving": frozenset({"oci", "ports", "metrics"}),
     "web": frozenset({"oci", "ports", "metrics", "registry", "access"}),
 }
 #: The only files that name the reactor: they put the program together.

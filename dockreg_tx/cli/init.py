@@ -17,7 +17,7 @@ from dockreg_tx.root import RootLock, check_root, initialise_root
 def init(operator: Operator) -> None:
     """Make an empty root ready, with its user admin; nothing happens to one that is."""
     layout = operator.layout()
-    initialise_root(layout, new_id=_new_id)
+    initialise_root(layout, new_id=_new_id, beside_registry2=True)
     check_root(layout)
     lock = RootLock(layout)
     lock.acquire()

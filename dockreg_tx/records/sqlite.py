@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
 
+from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import Blocking
+from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict
+from dockreg_tx.records import moving
 from dockreg_tx.records.connections import PATIENCE_MS, is_busy, open_reader, store_error, store_errors
 from dockreg_tx.records.operations import SqliteOperations
 from dockreg_tx.records.reader import ReaderPool, SqliteReader
@@ -134,6 +136,21 @@ class InlineSqliteRecords(SqliteOperations):
     async def stop(self) -> None:
         """Close, for those who treat it like ``SqliteRecords``."""
         self.close()
+
+    async def move_in(
+        self,
+        contents: Sequence[MovedContent],
+        *,
+        ensure: Callable[[Digest], None],
+        is_enough: Callable[[], bool],
+        now: float,
+    ) -> list[MoveVerdict]:
+        """Record content whose bytes are stored."""
+        return await self._write(
+            lambda transaction: moving.move_in(
+                transaction, contents, ensure=ensure, is_enough=is_enough, now=now
+            )
+        )
 
     async def _write(self, operation: Operation[T]) -> T:
         return self._writer.execute(operation)

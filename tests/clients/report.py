@@ -22,6 +22,7 @@ PROGRAMS = {
     "ctr": ("ctr", "containerd"),
     "docker": ("docker", "dockerd"),
     "logins": ("docker", "podman", "skopeo", "crane", "regctl", "oras", "helm", "ctr", "curl"),
+    "moving": ("docker-registry", "docker", "skopeo", "crane"),
     "podman": ("podman", "buildah"),
     "search": ("docker", "podman"),
 }
@@ -29,6 +30,7 @@ TITLES = {
     "conformance": "OCI conformance suite",
     "anonymous": "skopeo, without credentials",
     "search": "Search",
+    "moving": "Moving in from registry:2, and out",
     "logins": "Logins with Bearer and with Basic",
 }
 HEAD = """# Clients
