@@ -179,6 +179,15 @@ def load_settings(
     found = find_values(
         kinds=KINDS, defaults=DEFAULTS, config_path=config_path, environ=environ, options=options
     )
+    return settings_of(found)
+
+
+def settings_of(found: Mapping[str, Found]) -> Settings:
+    """Return the settings that these plain values make.
+
+    Raises:
+        SettingsError: one line that names place, key and allowed values.
+    """
     sections = {
         section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
         for section, cls in SECTIONS.items()

@@ -79,6 +79,7 @@ class RegistrySite(server.Site):
         self.new_request_id = new_request_id
         self.now = now or clock.seconds
         self.is_draining = False
+        self.closes_idle = False
         self._access_log = access_log
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
@@ -101,13 +102,23 @@ class RegistrySite(server.Site):
 
         What is not done after ``timeout_seconds`` is cut; handlers still get a moment to keep what arrived.
         """
-        self.is_draining = True
+        self.is_draining = self.closes_idle = True
         for channel in [channel for channel in self._channels if channel.is_idle]:
             channel.loseConnection()
         await self._wait_until_quiet(timeout_seconds)
         for channel in list(self._channels):
             channel.abort()
         await self._wait_until_quiet(SETTLE_SECONDS)
+
+    async def retire(self, *, idle_seconds: float, timeout_seconds: float) -> None:
+        """End all connections without a failed request: every answer from now on is its connection's last.
+
+        A connection closed between two requests may meet one that is on its way. So idle ones are given a
+        while for one more request, and its answer tells the client to go elsewhere.
+        """
+        self.is_draining = True
+        await self._wait_until_quiet(idle_seconds)
+        await self.drain(timeout_seconds)
 
     async def _wait_until_quiet(self, timeout_seconds: float) -> None:
         if self._is_quiet:
