@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
 from dockreg_tx.listeners import StartRefused, bind, check_certificates
@@ -42,6 +42,7 @@ class Nobody(Factory):
     """Never serves: the parent's ports are not read."""
 
     noisy = False
+    protocol = Protocol
 
 
 @dataclass(slots=True)
