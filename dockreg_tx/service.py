@@ -131,7 +131,8 @@ class RegistryService(Server):
             expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
             orphans = await registry.uploads.discard_orphans()
         except Exception:  # noqa: BLE001 - a loop that ends here would never sweep again
-            _log.failure("sweeping upload sessions failed")
+            if self.running:
+                _log.failure("sweeping upload sessions failed")
             return
         if expired or orphans:
             _log.info(

@@ -439,6 +439,7 @@ class ListenerTests(WorkersTestCase):
             )
             self.addCleanup(client.close)
             self.assertEqual(200, client.request("GET", "/healthz").status)
+            client.close()
         server.stop()
 
     def test_systemd(self) -> None:
