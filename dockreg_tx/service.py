@@ -90,7 +90,11 @@ class RegistryService(Server):
             access_log=_write_access if self._settings.log.access != "none" else None,
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
+            connections_changed=self._count_connections,
         )
+
+    def _count_connections(self, count: int) -> None:
+        """Do nothing: nobody else could take some."""
 
     def _running(self, users: int) -> None:
         self._handle_signals()

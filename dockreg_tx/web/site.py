@@ -50,6 +50,7 @@ class RegistrySite(server.Site):
         new_request_id: for ``request.request_id``.
         access_log: called once for each request; None for no log.
         now: wall-clock time for the log and the Date header; None to take the clock's.
+        connections_changed: told how many connections there are whenever that changes.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
             ``surroundings.Limits``.
     """
@@ -62,6 +63,7 @@ class RegistrySite(server.Site):
         new_request_id: NewId,
         access_log: Callable[[AccessEntry], None] | None = None,
         now: Now | None = None,
+        connections_changed: Callable[[int], None] | None = None,
         header_timeout_seconds: float = 10,
         body_timeout_seconds: float = 60,
         idle_timeout_seconds: float = 120,
@@ -81,6 +83,7 @@ class RegistrySite(server.Site):
         self.is_draining = False
         self.closes_idle = False
         self._access_log = access_log
+        self._connections_changed = connections_changed or _ignore
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
@@ -159,10 +162,12 @@ class RegistrySite(server.Site):
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
         self._channels.add(channel)
+        self._connections_changed(len(self._channels))
 
     def channel_closed(self, channel: RegistryChannel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
+        self._connections_changed(len(self._channels))
         self._look_for_quiet()
 
     def request_began(self, request: RegistryRequest) -> None:
@@ -236,6 +241,10 @@ class RegistrySite(server.Site):
                 started_at=now,
             )
         )
+
+
+def _ignore(count: int) -> None:
+    pass
 
 
 def _text(raw: bytes | None) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 from dockreg_tx.settings import Settings, settings_of
 from dockreg_tx.settings_sources import Found
 
-#: Descriptors of a worker beside the standard ones: its words to the parent, then the listening sockets.
+#: Descriptors of a worker beside the standard ones: its words to the parent, the memory with the connection
+#: counts, then the listening sockets.
 STATUS_DESCRIPTOR = 3
-FIRST_LISTENER_DESCRIPTOR = 4
+COUNTS_DESCRIPTOR = 4
+FIRST_LISTENER_DESCRIPTOR = 5
 #: Orders to a worker. Both end it; a retiring one lets idle connections make one more request.
 STOP = "stop"
 RETIRE = "retire"

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,7 +19,8 @@ from zope.interface import implementer
 from dockreg_tx.listeners import bind
 from dockreg_tx.service import RegistryService
 from dockreg_tx.web.site import RegistrySite
-from dockreg_tx.workers.brief import FIRST_LISTENER_DESCRIPTOR, RETIRE, Brief, word
+from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
+from dockreg_tx.workers.brief import COUNTS_DESCRIPTOR, FIRST_LISTENER_DESCRIPTOR, RETIRE, Brief, word
 
 #: How long a retiring worker keeps connections between two requests, and then waits for requests in flight.
 #: Its successor serves meanwhile, so a long push need not be cut.
@@ -113,6 +115,7 @@ class Worker(RegistryService):
         self._brief = brief
         self._say = say
         self._is_retiring = False
+        self._counts = ConnectionCounts(COUNTS_DESCRIPTOR)
 
     def start(self) -> None:
         """Open everything and tell the parent when connections are accepted.
@@ -130,9 +133,18 @@ class Worker(RegistryService):
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         inherited = InheritedSockets(FIRST_LISTENER_DESCRIPTOR)
-        return bind(self._reactor, self._settings, site, inherited.endpoint)
+        ports = bind(self._reactor, self._settings, site, inherited.endpoint)
+        for port in ports:
+            accept_fairly(port, self._reactor, partial(self._counts.is_ahead, self._brief.number))
+        return ports
+
+    def _count_connections(self, count: int) -> None:
+        # A retiring worker's place belongs to its successor.
+        if not self._is_retiring:
+            self._counts[self._brief.number] = count
 
     def _running(self, users: int) -> None:
+        self._count_connections(0)
         signal.signal(signal.SIGTERM, self._stop_on_signal)
         if self._brief.is_leader:
             self._begin_loops()

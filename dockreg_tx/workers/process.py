@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dockreg_tx.workers.brief import (
+    COUNTS_DESCRIPTOR,
     FIRST_LISTENER_DESCRIPTOR,
     STATUS_DESCRIPTOR,
     Brief,
@@ -24,6 +25,9 @@ from dockreg_tx.workers.relay import Lines
 
 #: What a worker runs.
 MODULE = "dockreg_tx.workers"
+#: Log lines are read at most this often, unless there are many; a pipe holds 64 KiB.
+GATHER_SECONDS = 0.005
+FEW_BYTES = 4096
 _ERROR_LIMIT_CHARACTERS = 300
 _log = Logger(namespace="dockreg")
 
@@ -63,10 +67,11 @@ class WorkerProcess(ProcessProtocol):
         self._lines = {1: Lines(), 2: Lines(), STATUS_DESCRIPTOR: Lines()}
         self._last_error = ""
 
-    def spawn(self, reactor: Any, listeners: Sequence[int]) -> None:
-        """Start the process, with these listening sockets."""
+    def spawn(self, reactor: Any, counts: int, listeners: Sequence[int]) -> None:
+        """Start the process, with the descriptors of the connection counts and of the listening sockets."""
+        self._reactor = reactor
         self.started_at_seconds = reactor.seconds()
-        sockets = dict(enumerate(listeners, FIRST_LISTENER_DESCRIPTOR))
+        sockets = {COUNTS_DESCRIPTOR: counts, **dict(enumerate(listeners, FIRST_LISTENER_DESCRIPTOR))}
         reactor.spawnProcess(
             self,
             sys.executable,
@@ -121,8 +126,22 @@ class WorkerProcess(ProcessProtocol):
                 self._hear(read_word(line))
         elif childFD == 1:
             self._relay(lines)
+            if len(data) < FEW_BYTES:
+                self._let_gather()
         else:
             self._note_errors(lines)
+
+    def _let_gather(self) -> None:
+        """Leave log lines in the pipe for a moment: read one by one they cost too much."""
+        reader = getattr(self.transport, "pipes", {}).get(1)
+        if reader is not None:
+            reader.stopReading()
+            self._reactor.callLater(GATHER_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        reader = getattr(self.transport, "pipes", {}).get(1)
+        if reader is not None:
+            reader.startReading()
 
     def _note_errors(self, lines: bytes) -> None:
         for line in lines.decode("utf-8", "replace").splitlines():

@@ -18,6 +18,7 @@ from dockreg_tx.listeners import StartRefused, bind, check_certificates
 from dockreg_tx.logs import line_form
 from dockreg_tx.server import DRAIN_SECONDS, Server, say_refusal
 from dockreg_tx.settings import Settings, SettingsError, settings_of
+from dockreg_tx.workers.balance import ABSENT, ConnectionCounts, shared_memory
 from dockreg_tx.workers.brief import RETIRE, STOP, Brief, found_of, worker_count
 from dockreg_tx.workers.process import WorkerProcess
 from dockreg_tx.workers.relay import DirectRelay, EventRelay
@@ -70,6 +71,7 @@ class Supervisor(Server):
         self._is_replacing = False
         self._replace_again = False
         self._all_gone: Deferred[None] | None = None
+        self._memory = -1
         self._relay: DirectRelay | EventRelay = EventRelay()
         self._log_form = "json"
         if self._writes_own_log:
@@ -82,6 +84,8 @@ class Supervisor(Server):
         self._ports = bind(self._reactor, self._settings, Nobody())
         for text, port in zip(self._settings.server.listen, self._ports, strict=True):
             self._leave_to_workers(text, port)
+        self._memory = shared_memory(len(self._posts))
+        self._counts = ConnectionCounts(self._memory)
         self._reactor.callWhenRunning(self._running)
 
     def _leave_to_workers(self, text: str, port: Any) -> None:
@@ -111,7 +115,7 @@ class Supervisor(Server):
         )
         worker = WorkerProcess(brief, relay=self._relay, closed=self._close_if_left, gone=self._gone)
         self._alive.add(worker)
-        worker.spawn(self._reactor, [_descriptor(port) for port in self._ports])
+        worker.spawn(self._reactor, self._memory, [_descriptor(port) for port in self._ports])
         late = self._reactor.callLater(READY_SECONDS, worker.give_up)
         worker.started.addCallback(_cancelling(late))
         return worker
@@ -133,6 +137,8 @@ class Supervisor(Server):
             # It had a successor, or failed to become one.
             return
         post.worker = None
+        # Or the others would leave connections to it.
+        self._counts[post.number] = ABSENT
         if not self._was_ready and (worker.refusal or not worker.was_killed):
             self._fail(worker.refusal or f"{worker.name} {worker.end} before it was ready")
             return
@@ -234,6 +240,7 @@ class Supervisor(Server):
         if self._alive:
             await gone
         _cancel(limit)
+        os.close(self._memory)
         self._lock.release()
 
     def _close_if_left(self) -> None:

@@ -353,6 +353,16 @@ class TogetherTests(WorkersTestCase):
         texts = [Path(f"/proc/{pid}/io").read_text() for pid in children(server.pid)]
         return sum(int(text.split("rchar:")[1].split()[0]) for text in texts)
 
+    def test_even_distribution(self) -> None:
+        """Kept connections that come in a burst are spread evenly over the workers."""
+        server = self.workers(2)
+        clients = [Connection(server.port) for _ in range(16)]
+        found = [self.worker_of(server, client) for client in clients]
+        for client in clients:
+            client.close()
+        self.assertGreaterEqual(min(found.count(1), found.count(2)), 6, found)
+        server.stop()
+
     def test_pushes(self) -> None:
         """Four workers that write at once leave a sound database, and a log without a torn line."""
         server = self.workers(4)
