@@ -52,7 +52,8 @@ def accept_fairly(port: Any, reactor: Any, is_ahead: Callable[[], bool]) -> None
     has_stepped_back = False
 
     def come_back() -> None:
-        if port.connected:
+        # Closed meanwhile, it has no descriptor.
+        if port.fileno() >= 0:
             port.startReading()
 
     def accept_or_step_back() -> None:

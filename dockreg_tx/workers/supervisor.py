@@ -124,6 +124,7 @@ class Supervisor(Server):
         if not self._was_ready and all(post.worker and post.worker.is_ready for post in self._posts):
             self._was_ready = True
             self._announce(self._users, f", workers {len(self._posts)}")
+            self._replaced()
 
     def _gone(self, worker: WorkerProcess) -> None:
         self._alive.discard(worker)
@@ -169,9 +170,9 @@ class Supervisor(Server):
 
     def _reload(self) -> None:
         """Read the settings again, and replace all workers one by one with such as have them."""
-        if self._all_gone is not None or not self._was_ready:
+        if self._all_gone is not None:
             return
-        if self._is_replacing:
+        if self._is_replacing or not self._was_ready:
             self._replace_again = True
             return
         try:
@@ -233,7 +234,7 @@ class Supervisor(Server):
         self._all_gone = gone = Deferred[None]()
         for post in self._posts:
             _cancel(post.retry)
-        for worker in self._alive:
+        for worker in list(self._alive):
             worker.order(STOP)
         self._close_if_left()
         limit = self._reactor.callLater(DRAIN_SECONDS + LAST_MOMENT_SECONDS, self._kill_all)
@@ -251,7 +252,7 @@ class Supervisor(Server):
                 port.stopListening()
 
     def _kill_all(self) -> None:
-        for worker in self._alive:
+        for worker in list(self._alive):
             worker.kill()
 
 

@@ -66,6 +66,15 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def accepts(port: int) -> bool:
+    """Tell whether anybody listens on a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 def end(server: RegistryProcess) -> None:
     """Kill a server that a test has left behind, and wait for its workers."""
     try:
@@ -137,6 +146,20 @@ class LifeTests(WorkersTestCase):
         self.assertEqual([], [pid for pid in pids if is_running(pid)])
         for line in server.output:
             json.loads(line)
+
+    def test_request_in_flight(self) -> None:
+        """SIGTERM lets an upload in flight finish on its worker; nobody takes new connections meanwhile."""
+        server = self.workers(2)
+        size = 4 * MIB
+        with Connection(server.port, basic("admin", server.admin_password)) as client:
+            location = client.request("POST", "/v2/flight/blobs/uploads/").headers["location"]
+            path = f"{location}?digest={digest_of_blocks(size)}"
+            client.send_head("PUT", path, {"Content-Length": str(size)})
+            server.terminate()
+            eventually(lambda: not accepts(server.port), "the end of accepting")
+            client.send_blocks(size)
+            self.assertEqual(201, client.answer().status)
+        self.assertEqual(0, server.wait())
 
     def test_second_server(self) -> None:
         """A second server on the root is refused, whether it has workers or not."""

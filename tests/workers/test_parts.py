@@ -27,7 +27,7 @@ from dockreg_tx.workers.supervisor import LONGEST_WAIT_SECONDS, backoff_seconds,
 class FakePort:
     """Counts what a port of Twisted's would do."""
 
-    connected = True
+    descriptor = 7
     numberAccepts = 100  # noqa: N815
 
     def __init__(self) -> None:
@@ -36,6 +36,9 @@ class FakePort:
 
     def doRead(self) -> None:
         self.accepted += self.numberAccepts
+
+    def fileno(self) -> int:
+        return self.descriptor
 
     def stopReading(self) -> None:
         self.is_reading = False
@@ -83,7 +86,7 @@ class BalanceTests(SynchronousTestCase):
         port, clock = FakePort(), Clock()
         accept_fairly(port, clock, lambda: True)
         port.doRead()
-        port.connected = False
+        port.descriptor = -1
         clock.advance(STEP_BACK_SECONDS)
         self.assertFalse(port.is_reading)
 
