@@ -297,6 +297,25 @@ class RootLock:
         self._descriptor = descriptor
         self.note_owner()
 
+    def share(self) -> None:
+        """Hold the lock together with the other processes of one server; from now on, or instead of alone.
+
+        Raises:
+            RootUnusable: another server has taken it alone, or the file cannot be opened.
+        """
+        with _refusals(self._layout.root):
+            if self._descriptor is None:
+                self._descriptor = os.open(
+                    self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
+                )
+            try:
+                # The kernel lets go before it locks anew, so another server can come between.
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(self._descriptor)
+                self._descriptor = None
+                raise RootUnusable(f"{self._layout.root} is in use by another server") from error
+
     def note_owner(self) -> None:
         """Write this process's id into the lock file; again after a fork, for the parent's is out of date."""
         if self._descriptor is None:

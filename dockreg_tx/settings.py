@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -182,11 +182,24 @@ def load_settings(
     found = find_values(
         kinds=KINDS, defaults=DEFAULTS, config_path=config_path, environ=environ, options=options
     )
+    return settings_of(found, ignored=ignored_variables(environ, KINDS))
+
+
+def settings_of(found: Mapping[str, Found], *, ignored: Sequence[str] = ()) -> Settings:
+    """Return the settings that these plain values make.
+
+    Args:
+        found: plain value and place of each ``section.key``.
+        ignored: variables of distribution's without a counterpart here.
+
+    Raises:
+        SettingsError: one line that names place, key and allowed values.
+    """
     sections = {
         section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
         for section, cls in SECTIONS.items()
     }
-    settings = Settings(found=found, ignored=tuple(ignored_variables(environ, KINDS)), **sections)
+    settings = Settings(found=found, ignored=tuple(ignored), **sections)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
         raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")
