@@ -71,6 +71,26 @@ class Body(Protocol):
         ...
 
 
+class WriteGate(Protocol):
+    """Whether the disk is trusted with writes; shut by the first error that is the disk's own fault."""
+
+    def check(self) -> None:
+        """Do nothing while writes are taken.
+
+        Raises:
+            StoreUnavailable: they are not; says why.
+        """
+        ...
+
+    def note(self, error: OSError) -> None:
+        """Shut if an error is the disk's own fault."""
+        ...
+
+    def shut(self, reason: str, *, is_final: bool = False) -> None:
+        """Take no more writes, for this reason; ``is_final``: until the next start."""
+        ...
+
+
 # --- bytes ------------------------------------------------------------------------------------------------
 
 

@@ -21,11 +21,12 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
+from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners, speaks_tls
 from dockreg_tx.logs import access_fields, access_line, line_observer
-from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
+from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
 from dockreg_tx.settings import Settings, SettingsError
@@ -36,6 +37,8 @@ DRAIN_SECONDS = 30.0
 SWEEP_INTERVAL_SECONDS = 3600.0
 #: How often it is asked whether garbage must be collected.
 COLLECTION_INTERVAL_SECONDS = 600.0
+#: How often a disk that failed is tried again, and the ballast looked after.
+DISK_INTERVAL_SECONDS = 5.0
 
 _log = Logger(namespace="dockreg")
 _access_log = Logger(namespace="dockreg.access")
@@ -63,6 +66,7 @@ class RegistryService(Service):
         self._loops: list[LoopingCall] = []
         self._records: SqliteRecords | None = None
         self._instance_id = ""
+        self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
             for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
@@ -115,7 +119,8 @@ class RegistryService(Service):
         self._reactor.seconds = time.monotonic
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
-        users = prepare_database(self._layout, now=wall_clock)
+        self._ballast = make_ballast(self._settings, self._layout)
+        users = prepare_database(self._layout, now=wall_clock, make_room=self._ballast.release)
         prepare_keys(self._layout, now=wall_clock)
         for pool in self._pools.values():
             pool.start()
@@ -125,6 +130,8 @@ class RegistryService(Service):
             lock_path=self._layout.write_lock,
             reactor=self._reactor,
             read_blocking=self._pools["reading"],
+            gate=self._gate,
+            make_room=self._ballast.release,
         )
         self._records.start()
         self._registry = self._assemble(self._records)
@@ -144,6 +151,8 @@ class RegistryService(Service):
             instance_id=self._instance_id,
             secret=secrets.token_bytes(32),
             storage=self._pools["storage"],
+            gate=self._gate,
+            ballast=self._ballast,
             passwords=self._pools["passwords"],
             parsing=self._pools["parsing"],
         )
@@ -178,6 +187,7 @@ class RegistryService(Service):
                 "the first password of user admin is in {path}: remove the file once you have it",
                 path=self._layout.admin_password,
             )
+        self._repeat(DISK_INTERVAL_SECONDS, self._look_after_disk)
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
@@ -187,6 +197,15 @@ class RegistryService(Service):
         loop.clock = self._reactor
         loop.start(interval_seconds, now=True)
         self._loops.append(loop)
+
+    async def _look_after_disk(self, registry: Registry) -> None:
+        """Try a disk that failed, and hold the ballast; a failure is for the next time."""
+        run = self._pools["storage"].run
+        try:
+            if await run(self._gate.probe):
+                await run(self._ballast.fill)
+        except Exception:  # noqa: BLE001 - a loop that ends here would never look again
+            _log.failure("looking after the disk failed")
 
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""

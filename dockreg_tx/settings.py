@@ -43,6 +43,7 @@ class Storage:
 
     root: str = _setting(text(may_be_empty=False), "./var/registry")
     low_water_bytes: int = _setting(size(), "1GiB")
+    ballast_bytes: int = _setting(size(), "64MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

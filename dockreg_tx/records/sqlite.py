@@ -9,12 +9,19 @@ from typing import TypeVar
 from twisted.internet.interfaces import IReactorFromThreads
 
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import Blocking
-from dockreg_tx.records.connections import PATIENCE_MS, is_busy, open_reader, store_error, store_errors
+from dockreg_tx.ports import Blocking, WriteGate
+from dockreg_tx.records.connections import (
+    PATIENCE_MS,
+    OpenGate,
+    is_busy,
+    open_reader,
+    store_error,
+    store_errors,
+)
 from dockreg_tx.records.operations import SqliteOperations
 from dockreg_tx.records.reader import ReaderPool, SqliteReader
 from dockreg_tx.records.transactions import Operation
-from dockreg_tx.records.writer import SqliteWriter
+from dockreg_tx.records.writer import MakeRoom, SqliteWriter, no_room
 from dockreg_tx.records.writer_thread import WriterThread
 
 T = TypeVar("T")
@@ -29,6 +36,8 @@ class SqliteRecords(SqliteOperations):
         lock_path: file whose ``flock`` serialises the writers of all processes.
         reactor: where look-ups run and writes are answered.
         read_blocking: threads for scans, and for look-ups that met a lock.
+        gate: told what the disk does, and asked before every transaction.
+        make_room: gives the ballast up; called when a removal meets a full disk.
     """
 
     def __init__(
@@ -39,9 +48,17 @@ class SqliteRecords(SqliteOperations):
         lock_path: str,
         reactor: IReactorFromThreads,
         read_blocking: Blocking,
+        gate: WriteGate | None = None,
+        make_room: MakeRoom | None = None,
     ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path,
+            journal_dir=journal_dir,
+            lock_path=lock_path,
+            gate=gate or OpenGate(),
+            make_room=make_room or no_room,
+        )
         self._thread = WriterThread(writer=self._writer, reactor=reactor)
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
@@ -98,9 +115,13 @@ class SqliteRecords(SqliteOperations):
 class InlineSqliteRecords(SqliteOperations):
     """The same records for a short-lived process: its coroutines never suspend, all work is done in place."""
 
-    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+    def __init__(
+        self, *, path: str, journal_dir: str, lock_path: str, make_room: MakeRoom | None = None
+    ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path, journal_dir=journal_dir, lock_path=lock_path, make_room=make_room or no_room
+        )
         self._reader: SqliteReader | None = None
 
     def start(self) -> None:
