@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
 from dockreg_tx.web.framing import reason_phrase
 from dockreg_tx.web.intake import RegistryRequest
@@ -89,6 +90,16 @@ async def send_parts(
             await _send_part(request, part, first)
             first = b""
     except _ClientGone:
+        return
+    except (OSError, StoreUnavailable, _TruncatedBlob) as error:
+        # The head with its length is out: only a broken connection tells the client that this is not all.
+        _log.error(
+            "request {request_id}: cut off, for a blob cannot be read: {error}",
+            request_id=request.request_id,
+            error=error,
+        )
+        if not _has_gone(request):
+            request.channel_or_raise().abort()
         return
     except Exception:  # noqa: BLE001 - too late for an error answer
         _log.failure("request {request_id}: sending a blob failed", request_id=request.request_id)

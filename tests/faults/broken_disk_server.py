@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from twisted.scripts.twistd import run
 
@@ -42,7 +45,37 @@ def repeats_fsync() -> None:
         setattr(os, name, again)
 
 
-FAULTS = {"forgives-full-disk": forgives_full_disk, "repeats-fsync": repeats_fsync}
+def fails_on_demand() -> None:
+    """Fail every write and sync while the file ``$FAULT_TRIGGER`` exists; tell of a file synced after it failed.
+
+    This is no broken server: it is a disk that fails and comes back without a new mount.
+    """
+    trigger = os.environ["FAULT_TRIGGER"]
+    failed: set[tuple[int, int]] = set()
+
+    def failing(call: Callable[..., Any], *, is_sync: bool) -> Callable[..., Any]:
+        def instead(descriptor: int, *arguments: Any) -> Any:
+            status = os.fstat(descriptor)
+            file = (status.st_dev, status.st_ino)
+            if is_sync and stat.S_ISREG(status.st_mode) and file in failed:
+                sys.stdout.write("SYNCED AGAIN\n")
+            if os.path.exists(trigger):
+                if is_sync:
+                    failed.add(file)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(descriptor, *arguments)
+
+        return instead
+
+    for name in ("fsync", "fdatasync", "pwritev"):
+        setattr(os, name, failing(getattr(os, name), is_sync=name != "pwritev"))
+
+
+FAULTS = {
+    "fails-on-demand": fails_on_demand,
+    "forgives-full-disk": forgives_full_disk,
+    "repeats-fsync": repeats_fsync,
+}
 
 
 def main() -> None:

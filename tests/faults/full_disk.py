@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.loops import BLOCK_BYTES, SmallDisk
+from tests.faults.loops import BLOCK_BYTES, SmallDisk, say
 from tests.faults.witness import Witness
 from tests.integration.server import TWISTD, RegistryProcess
 from tests.integration.sockets import basic
@@ -173,7 +173,7 @@ def full_disk(cycles: int, seed: int) -> bool:
         wrong += clean_up(scene)
         given_up = scene.given_up()
         wrong += durable(scene)
-        print(
+        say(
             f"full-disk: {len(steps)} steps, {scene.witness.acknowledged} acknowledged, "
             f"{scene.witness.refused} refused with {sorted(scene.witness.statuses)}, {len(wrong)} wrong, "
             f"ballast given up {given_up} times, seed {seed}"
@@ -185,10 +185,10 @@ def full_disk(cycles: int, seed: int) -> bool:
     ]
     for name, run_other in others:
         found = run_other(seed)
-        print(f"full-disk {name}: {len(found)} wrong")
+        say(f"full-disk {name}: {len(found)} wrong")
         wrong += found
     for line in wrong[:20]:
-        print(f"    {line}")
+        say(f"    {line}")
     return not wrong and _is_caught(seed)
 
 
@@ -200,7 +200,7 @@ def _is_caught(seed: int) -> bool:
         for _ in range(40):
             scene.witness.push(20_000)
         is_missed = bool(clean_up(scene))
-    print(f"full-disk controls: forgiven errors {_verdict(is_seen)}, no ballast {_verdict(is_missed)}")
+    say(f"full-disk controls: forgiven errors {_verdict(is_seen)}, no ballast {_verdict(is_missed)}")
     return is_seen and is_missed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,6 +58,15 @@ class SmallDisk:
         run("losetup", "--detach", self.device)
         self._mount()
 
+    def repair(self) -> list[str]:
+        """Unmount, replay the log, and mount again; return what the check finds after that."""
+        run("umount", str(self.path))
+        subprocess.run(["e2fsck", "-p", self.device], check=False, capture_output=True)
+        done = subprocess.run(["e2fsck", "-f", "-n", self.device], check=False, capture_output=True, text=True)
+        run("losetup", "--detach", self.device)
+        self._mount()
+        return [] if done.returncode == 0 else [f"the file system is damaged: {done.stdout[-300:]}"]
+
     def free_blocks(self) -> int:
         """Return how many blocks can still be taken."""
         return os.statvfs(self.path).f_bavail
@@ -108,3 +118,9 @@ def run(*command: str) -> str:
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr}")
     return done.stdout
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""A client that pushes images on a troubled server, remembers what was acknowledged, and asks for it again."""
+"""A client that pushes to a troubled server, remembers what was acknowledged, and asks for it again."""
 
 from __future__ import annotations
 
