@@ -67,6 +67,7 @@ class Surroundings:
     gate: DiskGate
     ballast: Ballast
     passwords: Blocking
+    auditing: Blocking
     parsing: Blocking
 
 
@@ -111,7 +112,8 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     browse = Browse(records=records, pull=records)
     links = Links(settings.server.public_url)
     auditor = Auditor(
-        audit_file(settings, layout, now=around.now).write, includes_pulls=settings.log.audit_pulls
+        audit_file(settings, layout, now=around.now, blocking=around.auditing).write,
+        includes_pulls=settings.log.audit_pulls,
     )
     access = _Access(settings, layout, records, around)
     endpoints = Endpoints(

@@ -69,7 +69,13 @@ class RegistryService(Service):
         self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
-            for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
+            for name, threads in (
+                ("storage", 8),
+                ("passwords", 2),
+                ("parsing", 2),
+                ("reading", 2),
+                ("auditing", 1),
+            )
         }
 
     def check(self) -> None:
@@ -154,6 +160,7 @@ class RegistryService(Service):
             gate=self._gate,
             ballast=self._ballast,
             passwords=self._pools["passwords"],
+            auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
         )
 

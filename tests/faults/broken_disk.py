@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.faults.campaigns import _move_index as move_index
-from tests.faults.faulty_disk import FaultyDisk, abort
+from tests.faults.faulty_disk import STALL_SECONDS, FaultyDisk, abort
 from tests.faults.loops import SmallDisk, say
 from tests.faults.witness import REPOSITORY, Witness
 from tests.integration.server import TWISTD, RegistryProcess
@@ -183,36 +183,40 @@ def run_recovery(seed: int, cycles: int) -> list[str]:
 
 
 def run_slow(seed: int, pushes: int) -> list[str]:
-    """Let every write of the disk take 2 s: the reactor does not notice."""
+    """Let the disk need 2 s for every write: the reactor does not notice."""
     with faulty(seed) as (disk, server, witness):
         witness.push(LAYER_BYTES)
-        server.stop()
-        disk.remount(is_slow=True)
-        server.start()
         latencies: list[float] = []
         is_over = threading.Event()
         probing = threading.Thread(target=_probe, args=(server.port, latencies, is_over))
         probing.start()
         began = time.monotonic()
-        for _ in range(pushes):
-            if not witness.push(LAYER_BYTES):
-                witness.complaints.append("a push to a slow disk was refused")
+        with disk.stalling():
+            for _ in range(pushes):
+                if not witness.push(LAYER_BYTES):
+                    witness.complaints.append("a push to a slow disk was refused")
+                witness.lost(sample=5)
         seconds = time.monotonic() - began
         is_over.set()
         probing.join()
-        wrong = witness.lost() + witness.complaints
-        latencies.sort()
-        late = [each for each in latencies if each > LATENCY_SECONDS]
-        # A busy machine is late now and then; a reactor that waits for the disk is late by seconds.
-        if len(late) > len(latencies) // 100 or latencies[-1] > 1.0:
-            wrong.append(f"{len(late)} of {len(latencies)} signs of life were late")
+        wrong = witness.lost() + witness.complaints + _late(sorted(latencies))
         say(
-            f"broken-disk slow: {pushes} pushes in {seconds:.0f} s, {len(latencies)} signs of life, p99 "
-            f"{latencies[len(latencies) * 99 // 100] * 1000:.1f} ms, last {latencies[-1] * 1000:.1f} ms, "
-            f"{len(wrong)} wrong"
+            f"broken-disk slow: {pushes} pushes in {seconds:.0f} s, {len(latencies)} signs of life, "
+            f"the latest after {max(latencies) * 1000:.0f} ms, {len(wrong)} wrong"
         )
         server.kill()
         return wrong
+
+
+def _late(latencies: list[float]) -> list[str]:
+    """Return what is wrong with signs of life, sorted by how late they were.
+
+    A busy machine is late now and then; a reactor that waits for such a disk is late by a second or more.
+    """
+    late = [each for each in latencies if each > LATENCY_SECONDS]
+    if len(late) <= len(latencies) // 100 and latencies[-1] < STALL_SECONDS / 4:
+        return []
+    return [f"{len(late)} of {len(latencies)} signs of life were late, the latest by {latencies[-1]:.2f} s"]
 
 
 def _probe(port: int, latencies: list[float], is_over: threading.Event) -> None:
@@ -230,7 +234,7 @@ def broken_disk(cycles: int, seed: int) -> bool:
         lambda: run_recovery(seed, cycles),
         lambda: run_reads(seed),
         lambda: run_read_only(seed),
-        lambda: run_slow(seed, max(3, cycles // 10)),
+        lambda: run_slow(seed, max(5, cycles // 10)),
     ]
     wrong = [line for scene in scenes for line in scene()]
     for line in wrong[:20]:

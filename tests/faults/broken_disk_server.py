@@ -46,7 +46,7 @@ def repeats_fsync() -> None:
 
 
 def fails_on_demand() -> None:
-    """Fail every write and sync while the file ``$FAULT_TRIGGER`` exists; tell of a file synced after it failed.
+    """Fail every write and sync while the file ``$FAULT_TRIGGER`` exists; tell of files synced after that.
 
     This is no broken server: it is a disk that fails and comes back without a new mount.
     """

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.faults import loops
 from tests.faults.loops import MIB, SmallDisk
 
 _PATIENCE_SECONDS = 10.0
+#: How long a slow disk takes for whatever it was asked at once.
+STALL_SECONDS = 2.0
+_BREATH_SECONDS = 0.01
 
 
 def missing() -> str:
@@ -31,19 +37,15 @@ class FaultyDisk:
     Args:
         directory: made, for everything.
         write_rate: which part of the writes fails then.
-        delay_write_seconds: how long each write takes, once ``slow_down`` was called.
     """
 
-    def __init__(
-        self, directory: Path, *, write_rate: str = "100%", delay_write_seconds: float = 2.0
-    ) -> None:
+    def __init__(self, directory: Path, *, write_rate: str = "100%") -> None:
         directory.mkdir(exist_ok=True)
         self._directory = directory
         self._image = directory / "image"
         with self._image.open("wb") as file:
             file.truncate(256 * MIB)
         self._write_rate = write_rate
-        self._delay_write_seconds = delay_write_seconds
         self._processes: list[subprocess.Popen[bytes]] = []
         loops.run("mkfs.ext4", "-q", "-F", "-m", "0", str(self._image))
         self.path = directory / "mounted"
@@ -51,16 +53,15 @@ class FaultyDisk:
         self._fuse = directory / "fuse"
         self._fuse.mkdir()
         self.device = ""
-        self._attach(is_slow=False)
+        self._attach()
 
     def _trigger(self, kind: str) -> Path:
         return self._directory / f"fail-{kind}"
 
-    def _attach(self, *, is_slow: bool) -> None:
+    def _attach(self) -> None:
         socket = self._directory / "socket"
         with suppress(FileNotFoundError):
             socket.unlink()
-        filters = ["--filter=error"]
         settings = ["error-pread=EIO", "error-pread-rate=100%", f"error-pread-file={self._trigger('read')}"]
         for call in ("pwrite", "zero", "trim"):
             settings += [
@@ -68,10 +69,7 @@ class FaultyDisk:
                 f"error-{call}-rate={self._write_rate}",
                 f"error-{call}-file={self._trigger('write')}",
             ]
-        if is_slow:
-            filters.append("--filter=delay")
-            settings.append(f"delay-write={self._delay_write_seconds * 1000:.0f}ms")
-        command = ["nbdkit", "-f", "-U", str(socket), *filters, "file", str(self._image), *settings]
+        command = ["nbdkit", "-f", "-U", str(socket), "--filter=error", "file", str(self._image), *settings]
         self._start(command)
         _wait_for(socket.exists)
         disk = self._fuse / "disk"
@@ -90,6 +88,27 @@ class FaultyDisk:
         """Let every ``"read"`` of the device fail, or writes."""
         self._trigger(kind).touch()
 
+    @contextmanager
+    def stalling(self, seconds: float = STALL_SECONDS) -> Iterator[None]:
+        """Let the device answer nothing for so long, again and again, with a moment of life in between."""
+        is_over = threading.Event()
+        device = self._processes[0]
+
+        def stall() -> None:
+            while not is_over.is_set():
+                device.send_signal(signal.SIGSTOP)
+                is_over.wait(seconds)
+                device.send_signal(signal.SIGCONT)
+                is_over.wait(_BREATH_SECONDS)
+
+        thread = threading.Thread(target=stall)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
+
     def heal(self) -> None:
         """Let nothing fail any more."""
         for kind in ("read", "write"):
@@ -105,12 +124,12 @@ class FaultyDisk:
         finally:
             os.close(descriptor)
 
-    def remount(self, *, is_slow: bool = False) -> None:
+    def remount(self) -> None:
         """Bring the disk back with what the device has; nobody may have a file open on it."""
         self._detach()
         subprocess.run(["e2fsck", "-f", "-p", str(self._image)], check=False, capture_output=True)
         loops.run("e2fsck", "-f", "-n", str(self._image))
-        self._attach(is_slow=is_slow)
+        self._attach()
 
     def _detach(self) -> None:
         self.heal()

@@ -62,7 +62,9 @@ class SmallDisk:
         """Unmount, replay the log, and mount again; return what the check finds after that."""
         run("umount", str(self.path))
         subprocess.run(["e2fsck", "-p", self.device], check=False, capture_output=True)
-        done = subprocess.run(["e2fsck", "-f", "-n", self.device], check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            ["e2fsck", "-f", "-n", self.device], check=False, capture_output=True, text=True
+        )
         run("losetup", "--detach", self.device)
         self._mount()
         return [] if done.returncode == 0 else [f"the file system is damaged: {done.stdout[-300:]}"]

@@ -62,6 +62,7 @@ class DiskServer:
                 gate=DiskGate(directories=[layout.uploads], new_id=self._new_id),
                 ballast=Ballast(layout=layout, size_bytes=0),
                 passwords=blocking,
+                auditing=blocking,
                 parsing=blocking,
             ),
         )
