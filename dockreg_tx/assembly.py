@@ -23,12 +23,15 @@ from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.ports import Blocking, NewId, Now, Records
 from dockreg_tx.preparation import low_water_bytes
 from dockreg_tx.registry.browse import Browse
+from dockreg_tx.registry.clock import ClockWatch
 from dockreg_tx.registry.collect import Collect, CollectionRules
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
+from dockreg_tx.registry.scrub import Pace, Scrub, Suspects
 from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.uploads import Uploads
+from dockreg_tx.registry.verify import Verify
 from dockreg_tx.settings import Settings
 from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.guard import Guard
@@ -78,12 +81,20 @@ class Registry:
     resource: RegistryResource
     uploads: Uploads
     collect: Collect
+    scrub: Scrub
+    clock: ClockWatch
 
 
 def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
     """Return the registry that these settings describe."""
-    disk = GuardedDisk(around.gate)
-    blobs = FileBlobStore(layout=layout, blocking=around.storage, new_id=around.new_id, disk=disk)
+    disk, suspects = GuardedDisk(around.gate), Suspects()
+    blobs = FileBlobStore(
+        layout=layout,
+        blocking=around.storage,
+        new_id=around.new_id,
+        disk=disk,
+        note_suspect=suspects.add,
+    )
     uploads = Uploads(
         records=records,
         push_records=records,
@@ -143,7 +154,23 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         trash=FileTrash(layout=layout, blocking=around.storage, now=around.now, disk=disk),
         monotonic_seconds=around.clock.seconds,
     )
-    return Registry(resource=RegistryResource(app), uploads=uploads, collect=collect)
+    quarantine = FileTrash(
+        layout=layout, blocking=around.storage, now=around.now, disk=disk, directory=layout.quarantine
+    )
+    hold = max(settings.gc.grace_seconds, settings.gc.trash_seconds, settings.uploads.expire_after_seconds)
+    clock = ClockWatch(records=records, hold_seconds=hold)
+    scrub = Scrub(
+        records=records,
+        blobs=blobs,
+        verify=Verify(records=records, blobs=blobs, quarantine=quarantine, blocking=around.storage),
+        pace=Pace(clock=around.clock, rate_bytes=settings.scrub.rate_bytes),
+        clock=around.clock,
+        suspects=suspects,
+        is_trusted=lambda: around.gate.is_open,
+    )
+    return Registry(
+        resource=RegistryResource(app), uploads=uploads, collect=collect, scrub=scrub, clock=clock
+    )
 
 
 class _Access:

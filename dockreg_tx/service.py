@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IServiceCollection, Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
@@ -28,7 +28,7 @@ from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners,
 from dockreg_tx.logs import access_fields, access_line, line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
+from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root, scrub_lock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
@@ -37,6 +37,8 @@ DRAIN_SECONDS = 30.0
 SWEEP_INTERVAL_SECONDS = 3600.0
 #: How often it is asked whether garbage must be collected.
 COLLECTION_INTERVAL_SECONDS = 600.0
+#: How often it is asked whether anything must be scrubbed.
+SCRUB_INTERVAL_SECONDS = 60.0
 #: How often a disk that failed is tried again, and the ballast looked after.
 DISK_INTERVAL_SECONDS = 5.0
 
@@ -64,6 +66,7 @@ class RegistryService(Service):
         self._ports: list[IListeningPort] = []
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
+        self._scrubbing: Deferred[Any] | None = None
         self._records: SqliteRecords | None = None
         self._instance_id = ""
         self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
@@ -198,6 +201,8 @@ class RegistryService(Service):
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
+        schedule_seconds = self._settings.scrub.schedule_seconds or SCRUB_INTERVAL_SECONDS
+        self._repeat(min(schedule_seconds, SCRUB_INTERVAL_SECONDS), self._scrub_once)
 
     def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
         loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
@@ -217,7 +222,7 @@ class RegistryService(Service):
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
         schedule_seconds = self._settings.gc.schedule_seconds
-        if schedule_seconds is None:
+        if not await registry.clock.is_steady(wall_clock()) or schedule_seconds is None:
             return
         try:
             with collection_lock(self._layout, wait=False) as is_ours:
@@ -230,8 +235,30 @@ class RegistryService(Service):
             if self.running:
                 _log.failure("collecting garbage failed")
 
+    async def _scrub_once(self, registry: Registry) -> None:
+        """Scrub if it is time and nobody else does; a pass may take days, and a stop ends it."""
+        schedule_seconds = self._settings.scrub.schedule_seconds
+        if schedule_seconds is None:
+            return
+        try:
+            with scrub_lock(self._layout) as is_ours:
+                if is_ours:
+                    self._scrubbing = Deferred.fromCoroutine(
+                        registry.scrub.run_if_due(schedule_seconds=schedule_seconds, now=wall_clock())
+                    )
+                    await self._scrubbing
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 - a loop that ends here would never scrub again
+            if self.running:
+                _log.failure("scrubbing failed")
+        finally:
+            self._scrubbing = None
+
     async def _sweep_once(self, registry: Registry) -> None:
         """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""
+        if not await registry.clock.is_steady(wall_clock()):
+            return
         try:
             expire_after = float(self._settings.uploads.expire_after_seconds)
             expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
@@ -285,6 +312,8 @@ class RegistryService(Service):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
         if self._site is not None:
             await self._site.drain(DRAIN_SECONDS)
         if self._records is not None:

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
 from dockreg_tx.ports import WriteGate
+from dockreg_tx.records import checksums
 
 #: How long connections outside the reactor wait for a lock of strangers; our writers queue at the flock.
 PATIENCE_MS = 10_000
@@ -44,6 +45,7 @@ def open_reader(path: str, busy_timeout_ms: int) -> Database:
 def _connect(path: str, busy_timeout_ms: int) -> Database:
     # Each connection is used by one thread at a time, though not always by the one that opened it.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    checksums.offer(connection)
     # No plugins: nothing else may hook into our connections.
     database = Database(connection, execute_plugins=False)
     database.execute(f"PRAGMA busy_timeout = {busy_timeout_ms:d}")

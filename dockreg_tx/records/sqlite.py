@@ -18,8 +18,8 @@ from dockreg_tx.records.connections import (
     store_error,
     store_errors,
 )
-from dockreg_tx.records.operations import SqliteOperations
 from dockreg_tx.records.reader import ReaderPool, SqliteReader
+from dockreg_tx.records.scrubbing import UpkeepOperations
 from dockreg_tx.records.transactions import Operation
 from dockreg_tx.records.writer import MakeRoom, SqliteWriter, no_room
 from dockreg_tx.records.writer_thread import WriterThread
@@ -27,7 +27,7 @@ from dockreg_tx.records.writer_thread import WriterThread
 T = TypeVar("T")
 
 
-class SqliteRecords(SqliteOperations):
+class SqliteRecords(UpkeepOperations):
     """The records of a serving process.
 
     Args:
@@ -112,7 +112,7 @@ class SqliteRecords(SqliteOperations):
         return _opened(self._reader)
 
 
-class InlineSqliteRecords(SqliteOperations):
+class InlineSqliteRecords(UpkeepOperations):
     """The same records for a short-lived process: its coroutines never suspend, all work is done in place."""
 
     def __init__(

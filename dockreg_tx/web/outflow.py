@@ -92,14 +92,7 @@ async def send_parts(
     except _ClientGone:
         return
     except (OSError, StoreUnavailable, _TruncatedBlob) as error:
-        # The head with its length is out: only a broken connection tells the client that this is not all.
-        _log.error(
-            "request {request_id}: cut off, for a blob cannot be read: {error}",
-            request_id=request.request_id,
-            error=error,
-        )
-        if not _has_gone(request):
-            request.channel_or_raise().abort()
+        _cut_off(request, parts, error)
         return
     except Exception:  # noqa: BLE001 - too late for an error answer
         _log.failure("request {request_id}: sending a blob failed", request_id=request.request_id)
@@ -107,6 +100,20 @@ async def send_parts(
             request.channel_or_raise().abort()
         return
     request.finish()
+
+
+def _cut_off(request: RegistryRequest, parts: Sequence[bytes | Slice], error: Exception) -> None:
+    """Break the connection: the head with its length is out, so nothing else tells that this is not all."""
+    _log.error(
+        "request {request_id}: cut off, for a blob cannot be read: {error}",
+        request_id=request.request_id,
+        error=error,
+    )
+    for part in parts:
+        if not isinstance(part, bytes) and not isinstance(error, ConnectionError):
+            part[0].suspect()
+    if not _has_gone(request):
+        request.channel_or_raise().abort()
 
 
 def _has_gone(request: RegistryRequest) -> bool:

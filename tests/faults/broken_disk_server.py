@@ -16,6 +16,8 @@ from typing import Any
 from twisted.scripts.twistd import run
 
 from dockreg_tx.blobs.disk import Disk, Part
+from dockreg_tx.ports import RecordedBlob
+from dockreg_tx.registry.verify import Damage, Verify
 
 
 def forgives_full_disk() -> None:
@@ -71,7 +73,19 @@ def fails_on_demand() -> None:
         setattr(os, name, failing(getattr(os, name), is_sync=name != "pwritev"))
 
 
+def trusts_sizes() -> None:
+    """Take a blob of the right size for a good one."""
+    check = Verify.bytes_damage
+
+    async def bytes_damage(self: Verify, recorded: RecordedBlob, **more: Any) -> Damage | None:
+        damage = await check(self, recorded, **more)
+        return None if damage is not None and "hashes" in damage.reason else damage
+
+    Verify.bytes_damage = bytes_damage  # type: ignore[method-assign] # as above
+
+
 FAULTS = {
+    "trusts-sizes": trusts_sizes,
     "fails-on-demand": fails_on_demand,
     "forgives-full-disk": forgives_full_disk,
     "repeats-fsync": repeats_fsync,

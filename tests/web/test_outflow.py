@@ -360,7 +360,7 @@ class LoopbackTests(LoopbackCase):
         client.send(GET)
         await client.closed()
         self.assertEqual([], self.flushLoggedErrors())
-        self.assertEqual(1, self.blobs[0].times_closed)
+        self.assertEqual((1, 1), (self.blobs[0].times_closed, self.blobs[0].times_suspected))
 
     async def test_client_that_never_reads(self) -> None:
         """A client that does not read is cut after the stall time; it costs hardly any memory meanwhile."""
