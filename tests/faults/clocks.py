@@ -89,7 +89,7 @@ def run_clocks(ticks: int, seed: int, *, is_watched: bool = True) -> Life:
 
 
 def clocks(cycles: int, seed: int) -> bool:
-    """Run the campaign with 100 ticks for each cycle; tell whether all went well and the control was caught."""
+    """Run the campaign with 100 ticks for each cycle; tell whether all went well and a control was caught."""
     life = run_clocks(100 * cycles, seed)
     say(
         f"clocks: {life.jumps} jumps in {life.real_time / DAY_SECONDS:.0f} days, {life.removed} removed, "
