@@ -35,6 +35,7 @@ def forgives_full_disk() -> None:
 
 def repeats_fsync() -> None:
     """Sync again what could not be synced, until the kernel has forgotten that it failed."""
+    fails_on_demand()
     for name in ("fsync", "fdatasync"):
         sync = getattr(os, name)
 

@@ -68,6 +68,10 @@ class RecoveryTests(SynchronousTestCase):
         """A disk that fails and comes back takes writes again without a restart; nothing is synced twice."""
         self.assertEqual([], broken_disk.run_recovery(SEED, 1))
 
+    def test_repeated_fsync(self) -> None:
+        """A server that repeats a failed fsync is caught."""
+        self.assertTrue(broken_disk.run_control(SEED))
+
 
 class FlipTests(SynchronousTestCase):
     def test_flips(self) -> None:
