@@ -217,7 +217,8 @@ class RegistryService(Service):
             if await run(self._gate.probe):
                 await run(self._ballast.fill)
         except Exception:  # noqa: BLE001 - a loop that ends here would never look again
-            _log.failure("looking after the disk failed")
+            if self.running:
+                _log.failure("looking after the disk failed")
 
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
@@ -264,7 +265,9 @@ class RegistryService(Service):
             expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
             orphans = await registry.uploads.discard_orphans()
         except Exception:  # noqa: BLE001 - a loop that ends here would never sweep again
-            _log.failure("sweeping upload sessions failed")
+            # Stopping closes the database under it.
+            if self.running:
+                _log.failure("sweeping upload sessions failed")
             return
         if expired or orphans:
             _log.info(
