@@ -258,7 +258,20 @@ def _read_format(layout: RootLayout) -> RootFormat:
 @contextmanager
 def collection_lock(layout: RootLayout, *, wait: bool) -> Iterator[bool]:
     """Be the only one who collects garbage on a root; yields False when another does and we do not wait."""
-    descriptor = os.open(layout.collection_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    with _only_one(layout.collection_lock, wait=wait) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def scrub_lock(layout: RootLayout) -> Iterator[bool]:
+    """Be the only one who scrubs a root; yields False when another does."""
+    with _only_one(layout.scrub_lock, wait=False) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _only_one(path: str, *, wait: bool) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

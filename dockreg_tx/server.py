@@ -20,7 +20,7 @@ from twisted.python.components import Componentized
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.listeners import StartRefused, addresses, check_listeners, speaks_tls
 from dockreg_tx.logs import line_observer
-from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
+from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
 from dockreg_tx.settings import Settings
 from dockreg_tx.settings_registry2 import ignored_warning
@@ -105,7 +105,8 @@ class Server(Service):
         """Make the root ready, of which we are the only user, and return how many accounts it has."""
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
-        users = prepare_database(self._layout, now=wall_clock)
+        self._ballast = make_ballast(self._settings, self._layout)
+        users = prepare_database(self._layout, now=wall_clock, make_room=self._ballast.release)
         prepare_keys(self._layout, now=wall_clock)
         return users
 

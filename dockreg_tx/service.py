@@ -6,17 +6,18 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
+from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import bind
 from dockreg_tx.logs import access_fields, access_line
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import collection_lock
+from dockreg_tx.root import collection_lock, scrub_lock
 from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
@@ -24,6 +25,10 @@ from dockreg_tx.web.site import AccessEntry, RegistrySite
 SWEEP_INTERVAL_SECONDS = 3600.0
 #: How often it is asked whether garbage must be collected.
 COLLECTION_INTERVAL_SECONDS = 600.0
+#: How often it is asked whether anything must be scrubbed.
+SCRUB_INTERVAL_SECONDS = 60.0
+#: How often a disk that failed is tried again, and the ballast looked after.
+DISK_INTERVAL_SECONDS = 5.0
 
 _log = Logger(namespace="dockreg")
 _access_log = Logger(namespace="dockreg.access")
@@ -38,10 +43,18 @@ class RegistryService(Server):
         super().__init__(load=load, reactor=reactor, twistd_options=twistd_options)
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
+        self._scrubbing: Deferred[Any] | None = None
         self._records: SqliteRecords | None = None
+        self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
-            for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
+            for name, threads in (
+                ("storage", 8),
+                ("passwords", 2),
+                ("parsing", 2),
+                ("reading", 2),
+                ("auditing", 1),
+            )
         }
 
     def _start(self) -> None:
@@ -54,6 +67,8 @@ class RegistryService(Server):
             lock_path=self._layout.write_lock,
             reactor=self._reactor,
             read_blocking=self._pools["reading"],
+            gate=self._gate,
+            make_room=self._ballast.release,
         )
         self._records.start()
         self._registry = self._assemble(self._records)
@@ -76,7 +91,10 @@ class RegistryService(Server):
             instance_id=self._instance_id,
             secret=secrets.token_bytes(32),
             storage=self._pools["storage"],
+            gate=self._gate,
+            ballast=self._ballast,
             passwords=self._pools["passwords"],
+            auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
         )
 
@@ -102,9 +120,16 @@ class RegistryService(Server):
         self._begin_loops()
 
     def _begin_loops(self) -> None:
+        """Look after what every process has, and do what one process of a server does for all."""
+        self._look_after_gate()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
+        schedule_seconds = self._settings.scrub.schedule_seconds or SCRUB_INTERVAL_SECONDS
+        self._repeat(min(schedule_seconds, SCRUB_INTERVAL_SECONDS), self._scrub_once)
+
+    def _look_after_gate(self) -> None:
+        self._repeat(DISK_INTERVAL_SECONDS, self._look_after_disk)
 
     def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
         loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
@@ -112,10 +137,23 @@ class RegistryService(Server):
         loop.start(interval_seconds, now=True)
         self._loops.append(loop)
 
+    async def _look_after_disk(self, registry: Registry) -> None:
+        """Try a disk that failed, and hold the ballast; a failure is for the next time."""
+        run = self._pools["storage"].run
+        try:
+            if await run(self._gate.probe):
+                await run(self._hold_ballast)
+        except Exception:  # noqa: BLE001 - a loop that ends here would never look again
+            if self.running:
+                _log.failure("looking after the disk failed")
+
+    def _hold_ballast(self) -> None:
+        self._ballast.fill()
+
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
         schedule_seconds = self._settings.gc.schedule_seconds
-        if schedule_seconds is None:
+        if not await registry.clock.is_steady(wall_clock()) or schedule_seconds is None:
             return
         try:
             with collection_lock(self._layout, wait=False) as is_ours:
@@ -128,13 +166,36 @@ class RegistryService(Server):
             if self.running:
                 _log.failure("collecting garbage failed")
 
+    async def _scrub_once(self, registry: Registry) -> None:
+        """Scrub if it is time and nobody else does; a pass may take days, and a stop ends it."""
+        schedule_seconds = self._settings.scrub.schedule_seconds
+        if schedule_seconds is None:
+            return
+        try:
+            with scrub_lock(self._layout) as is_ours:
+                if is_ours:
+                    self._scrubbing = Deferred.fromCoroutine(
+                        registry.scrub.run_if_due(schedule_seconds=schedule_seconds, now=wall_clock())
+                    )
+                    await self._scrubbing
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 - a loop that ends here would never scrub again
+            if self.running:
+                _log.failure("scrubbing failed")
+        finally:
+            self._scrubbing = None
+
     async def _sweep_once(self, registry: Registry) -> None:
         """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""
+        if not await registry.clock.is_steady(wall_clock()):
+            return
         try:
             expire_after = float(self._settings.uploads.expire_after_seconds)
             expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
             orphans = await registry.uploads.discard_orphans()
         except Exception:  # noqa: BLE001 - a loop that ends here would never sweep again
+            # Stopping closes the database under it.
             if self.running:
                 _log.failure("sweeping upload sessions failed")
             return
@@ -170,9 +231,7 @@ class RegistryService(Server):
     async def _stop(self) -> None:
         _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
         await self._stop_accepting()
-        for loop in self._loops:
-            if loop.running:
-                loop.stop()
+        self._end_loops()
         if self._site is not None:
             await self._site.drain(DRAIN_SECONDS)
         if self._records is not None:
@@ -180,6 +239,13 @@ class RegistryService(Server):
         for pool in self._pools.values():
             pool.stop()
         self._lock.release()
+
+    def _end_loops(self) -> None:
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
 
     async def _stop_accepting(self) -> None:
         await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])

@@ -44,6 +44,7 @@ class Storage:
 
     root: str = _setting(text(may_be_empty=False), "./var/registry")
     low_water_bytes: int = _setting(size(), "1GiB")
+    ballast_bytes: int = _setting(size(), "64MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,14 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scrubbing:
+    """The background scrub; a schedule of None means never. The rate is for one second."""
+
+    schedule_seconds: int | None = _setting(duration_or_never(least_seconds=1), "7d")
+    rate_bytes: int = _setting(size(least_bytes=1024), "20MiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """The certificate of ``tcp:`` listeners: both paths or neither."""
 
@@ -127,6 +136,7 @@ class Settings:
     manifests: Manifests
     uploads: Uploads
     gc: Collection
+    scrub: Scrubbing
     tls: Tls
     log: Log
     #: For each ``section.key`` the plain value and where it was found.
@@ -142,6 +152,7 @@ SECTIONS: Mapping[str, type] = {
     "manifests": Manifests,
     "uploads": Uploads,
     "gc": Collection,
+    "scrub": Scrubbing,
     "tls": Tls,
     "log": Log,
 }

@@ -34,7 +34,7 @@ REACTOR_ALLOWED = ("service", "workers", "tap", "cli")
 PRIVATE_ALLOWED = frozenset({"web/channel.py", "web/intake.py", "web/outflow.py", "web/reader.py"})
 LINES_LIMIT = 400
 #: One page with every seam is easier to hold in mind than several.
-LONGER_LIMITS = {"ports.py": 900}
+LONGER_LIMITS = {"ports.py": 1300}
 
 
 def modules(folder: Path) -> Iterator[tuple[str, ast.Module]]:

@@ -17,6 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from dockreg_tx.listeners import bind
+from dockreg_tx.preparation import make_ballast
 from dockreg_tx.service import RegistryService
 from dockreg_tx.web.site import RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
@@ -129,6 +130,7 @@ class Worker(RegistryService):
     def _prepare(self) -> int:
         """Join the holders of the root; the parent has made it ready."""
         self._lock.share()
+        self._ballast = make_ballast(self._settings, self._layout)
         return 0
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
@@ -148,7 +150,16 @@ class Worker(RegistryService):
         signal.signal(signal.SIGTERM, self._stop_on_signal)
         if self._brief.is_leader:
             self._begin_loops()
+        else:
+            self._look_after_gate()
         self._say(word(ready=True, pid=os.getpid()))
+
+    def _hold_ballast(self) -> None:
+        # One holds it; the others only notice when it is back.
+        if self._brief.is_leader and not self._is_retiring:
+            super()._hold_ballast()
+        else:
+            self._ballast.look()
 
     def _reload(self) -> None:
         """Do nothing: new settings come with a new worker."""
@@ -165,6 +176,8 @@ class Worker(RegistryService):
 
     async def _retire(self) -> None:
         await self._stop_accepting()
+        self._end_loops()
+        self._look_after_gate()
         if self._site is not None:
             await self._site.retire(idle_seconds=RETIRE_IDLE_SECONDS, timeout_seconds=RETIRE_SECONDS)
 

@@ -18,6 +18,7 @@ from functools import partial
 from tests.faults import logins, workers
 from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run, run_first_starts
 from tests.faults.disks import missing
+from tests.faults.trouble import TROUBLES
 
 CYCLES = 50
 FIRST_STARTS = ("first-starts", "first-starts-power")
@@ -37,6 +38,7 @@ CAMPAIGNS: dict[str, tuple[Callable[[], AbstractContextManager[Scene]], bool]] =
 OWN: dict[str, Callable[[int, int], bool]] = {
     "workers": workers.campaign,
     "control-workers": workers.control,
+    **TROUBLES,
 }
 
 
