@@ -33,6 +33,7 @@ class Trouble:
     disk: SmallDisk
     server: RegistryProcess
     witness: Witness
+    has_ballast: bool = True
 
     def given_up(self) -> int:
         """Return how often the server logged that it gave its ballast up."""
@@ -46,6 +47,12 @@ class Trouble:
                 return False
             time.sleep(0.2)  # the ballast is looked after every few seconds
         return True
+
+    def await_ballast(self) -> None:
+        """Wait till the server holds its ballast (again), as it does every few seconds when there is room."""
+        ends = time.monotonic() + _RECOVERY_SECONDS
+        while not (self.disk.path / "root" / "ballast").exists() and time.monotonic() < ends:
+            time.sleep(0.2)  # it comes with no answer
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def trouble(
         stack.callback(server.kill)
         server.start()
         witness = Witness(server.port, basic("admin", server.admin_password), seed)
-        yield Trouble(disk, server, witness)
+        yield Trouble(disk, server, witness, has_ballast=ballast != "0B")
 
 
 def run_steps(scene: Trouble, steps: range) -> list[str]:
@@ -87,6 +94,8 @@ def run_steps(scene: Trouble, steps: range) -> list[str]:
 
 def clean_up(scene: Trouble) -> list[str]:
     """Delete and collect on a disk without a free block; return what went wrong."""
+    if scene.has_ballast:
+        scene.await_ballast()
     scene.disk.fill(0)
     wanted = len(scene.witness.manifests) - 2
     done = scene.witness.delete(wanted)
