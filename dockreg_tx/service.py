@@ -19,7 +19,10 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
+from twisted.web.iweb import IRequest
 
+from dockreg_tx.access.accounts import VerifiedCredentials
+from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
@@ -63,6 +66,10 @@ class RegistryService(Service):
         self._loops: list[LoopingCall] = []
         self._records: SqliteRecords | None = None
         self._instance_id = ""
+        # A reload must neither forgive guessers nor send every client back to bcrypt.
+        self._secret = secrets.token_bytes(32)
+        self._throttle = Throttle(reactor)
+        self._verified = VerifiedCredentials(reactor)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
             for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
@@ -142,10 +149,12 @@ class RegistryService(Service):
             new_id=new_id,
             random_bytes=secrets.token_bytes,
             instance_id=self._instance_id,
-            secret=secrets.token_bytes(32),
+            secret=self._secret,
             storage=self._pools["storage"],
             passwords=self._pools["passwords"],
             parsing=self._pools["parsing"],
+            throttle=self._throttle,
+            verified=self._verified,
         )
 
     def _make_site(self, registry: Registry) -> RegistrySite:
@@ -156,9 +165,13 @@ class RegistryService(Service):
             now=wall_clock,
             new_request_id=lambda: secrets.token_hex(8),
             access_log=_write_access if self._settings.log.access != "none" else None,
+            client_of=self._client_of,
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
         )
+
+    def _client_of(self, request: IRequest) -> str:
+        return self._registry.origins.client_of(request)
 
     def _running(self, users: int) -> None:
         # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
@@ -178,6 +191,7 @@ class RegistryService(Service):
                 "the first password of user admin is in {path}: remove the file once you have it",
                 path=self._layout.admin_password,
             )
+        self._read_user_file()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
@@ -246,7 +260,14 @@ class RegistryService(Service):
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
+        self._read_user_file()
         _log.info("settings reloaded")
+
+    def _read_user_file(self) -> None:
+        """Have its bad lines in the log before somebody cannot log in."""
+        if self._registry.user_file is not None:
+            reading = Deferred.fromCoroutine(self._registry.user_file.refresh())
+            reading.addErrback(lambda failure: _log.failure("reading users failed", failure=failure))
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let requests in flight end (30 s at most), close everything."""
