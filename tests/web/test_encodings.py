@@ -162,10 +162,14 @@ class Paths:
         return path[: self._random.randrange(1, len(path) + 1)]
 
 
+def path_of(target: str) -> str:
+    """Return a target without query, scheme and authority."""
+    return re.sub(r"\Ahttps?://[^/?#]*", "", target.partition("?")[0], flags=re.IGNORECASE)
+
+
 def plain_name(target: str) -> str | None:
     """Return the repository of a target by a reading of our own: decoded once, nothing else changed."""
-    path = re.sub(r"\Ahttps?://[^/?#]*", "", target.partition("?")[0], flags=re.IGNORECASE)
-    decoded = unquote_to_bytes(path.encode("latin-1")).decode("utf-8", "replace")
+    decoded = unquote_to_bytes(path_of(target).encode("latin-1")).decode("utf-8", "replace")
     match = re.fullmatch(r"/v2/(.+)/(?:manifests|blobs|tags|referrers|blobs/uploads)/[^/]*/?", decoded)
     if match is None:
         return None
@@ -239,6 +243,9 @@ class EncodingTests(TokenCase):
             statuses[status] = statuses.get(status, 0) + 1
             case = f"{number}: {method} {target} gave {status}"
             self.assertLess(status, 500, case)
+            if re.search("%(2f|5c|00)", path_of(target).lower()):
+                # Another path to a proxy before us.
+                self.assertEqual(400, status, case)
             self.assertLessEqual(len(self.passed), 1, case)
             self.assertLessEqual(self.touched, set(self.passed), case)
             for name in self.touched:
