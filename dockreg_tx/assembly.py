@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
-from dockreg_tx.access.accounts import Authenticator
+from dockreg_tx.access.accounts import Authenticator, VerifiedCredentials
 from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing
 from dockreg_tx.access.robots import RandomBytes, StoredTokens
+from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
+from dockreg_tx.access.user_file import MergedAccounts, UserFile
 from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.ballast import Ballast
 from dockreg_tx.blobs.filesystem import FileBlobStore
@@ -72,6 +75,9 @@ class Surroundings:
     passwords: Blocking
     auditing: Blocking
     parsing: Blocking
+    #: What outlives a reload of the settings: who failed to log in, and whose password is known to be right.
+    throttle: Throttle | None = None
+    verified: VerifiedCredentials | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +89,8 @@ class Registry:
     collect: Collect
     scrub: Scrub
     clock: ClockWatch
+    origins: Origins
+    user_file: UserFile | None
 
 
 def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
@@ -169,7 +177,13 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         is_trusted=lambda: around.gate.is_open,
     )
     return Registry(
-        resource=RegistryResource(app), uploads=uploads, collect=collect, scrub=scrub, clock=clock
+        resource=RegistryResource(app),
+        uploads=uploads,
+        collect=collect,
+        scrub=scrub,
+        clock=clock,
+        origins=access.origins,
+        user_file=access.user_file,
     )
 
 
@@ -184,12 +198,17 @@ class _Access:
         self.keys = KeyRing(directory=layout.keys, now=around.now, retired_seconds=RETIRED_SECONDS)
         service = f"dockreg-{around.instance_id}"
         self.issuer = TokenIssuer(keys=self.keys, service=service, now=around.now, new_id=around.new_id)
+        self.user_file = _user_file(settings, around)
         passwords = Authenticator(
-            accounts=records,
+            accounts=records
+            if self.user_file is None
+            else MergedAccounts(accounts=records, file=self.user_file),
             blocking=around.passwords,
             clock=around.clock,
             secret=around.secret,
             anonymous=anonymous,
+            throttle=around.throttle,
+            verified=around.verified,
         )
         self.callers = Callers(
             passwords=passwords,
@@ -209,6 +228,19 @@ class _Access:
         self.origins = Origins(
             public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies
         )
+
+
+def _user_file(settings: Settings, around: Surroundings) -> UserFile | None:
+    if not settings.access.htpasswd:
+        return None
+    return UserFile(
+        os.path.abspath(settings.access.htpasswd),
+        grants=settings.access.htpasswd_grants,
+        # Not with the passwords: a file that has changed must not wait behind bcrypt.
+        blocking=around.parsing,
+        clock=around.clock,
+        now=around.now,
+    )
 
 
 def collection_rules(settings: Settings) -> CollectionRules:

@@ -19,6 +19,7 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from dockreg_tx.access.redaction import redacted, redacted_address
 from dockreg_tx.web.site import AccessEntry
 
 #: Longest field taken from a request; more is cut, so that nobody fills the log's disk with one header.
@@ -104,10 +105,11 @@ def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
 def access_line(entry: AccessEntry) -> str:
     """Return an access in Apache's combined form, followed by request id and duration in seconds."""
     when = datetime.fromtimestamp(entry.started_at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
-    request = f"{entry.method} {entry.uri} {entry.http_version}"
+    request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}"
     return (
         f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
-        f"{entry.sent_bytes} {_quoted(entry.referer)} {_quoted(entry.user_agent)} "
+        f"{entry.sent_bytes} {_quoted(redacted_address(entry.referer))} "
+        f"{_quoted(redacted(entry.user_agent))} "
         f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
 
@@ -118,12 +120,12 @@ def access_fields(entry: AccessEntry) -> dict[str, object]:
         "peer": entry.peer,
         "user": printable(entry.user),
         "method": printable(entry.method),
-        "uri": printable(entry.uri),
+        "uri": printable(redacted_address(entry.uri)),
         "status": entry.status,
         "sent_bytes": entry.sent_bytes,
         "received_bytes": entry.received_bytes,
         "duration_seconds": round(entry.duration_seconds, 6),
-        "user_agent": printable(entry.user_agent),
+        "user_agent": printable(redacted(entry.user_agent)),
         "request_id": entry.request_id,
     }
 

@@ -10,7 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.web.iweb import IRequest
 
+from dockreg_tx.access.accounts import VerifiedCredentials
+from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
@@ -46,6 +49,10 @@ class RegistryService(Server):
         self._scrubbing: Deferred[Any] | None = None
         self._records: SqliteRecords | None = None
         self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
+        # A reload must neither forgive guessers nor send every client back to bcrypt.
+        self._secret = secrets.token_bytes(32)
+        self._throttle = Throttle(reactor)
+        self._verified = VerifiedCredentials(reactor)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
             for name, threads in (
@@ -89,13 +96,15 @@ class RegistryService(Server):
             new_id=new_id,
             random_bytes=secrets.token_bytes,
             instance_id=self._instance_id,
-            secret=secrets.token_bytes(32),
+            secret=self._secret,
             storage=self._pools["storage"],
             gate=self._gate,
             ballast=self._ballast,
             passwords=self._pools["passwords"],
             auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
+            throttle=self._throttle,
+            verified=self._verified,
         )
 
     def _make_site(self, registry: Registry) -> RegistrySite:
@@ -106,10 +115,14 @@ class RegistryService(Server):
             now=wall_clock,
             new_request_id=lambda: secrets.token_hex(8),
             access_log=_write_access if self._settings.log.access != "none" else None,
+            client_of=self._client_of,
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
             connections_changed=self._count_connections,
         )
+
+    def _client_of(self, request: IRequest) -> str:
+        return self._registry.origins.client_of(request)
 
     def _count_connections(self, count: int) -> None:
         """Do nothing: nobody else could take some."""
@@ -122,6 +135,7 @@ class RegistryService(Server):
     def _begin_loops(self) -> None:
         """Look after what every process has, and do what one process of a server does for all."""
         self._look_after_gate()
+        self._read_user_file()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
@@ -221,7 +235,14 @@ class RegistryService(Server):
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
+        self._read_user_file()
         _log.info("settings reloaded")
+
+    def _read_user_file(self) -> None:
+        """Have its bad lines in the log before somebody cannot log in."""
+        if self._registry.user_file is not None:
+            reading = Deferred.fromCoroutine(self._registry.user_file.refresh())
+            reading.addErrback(lambda failure: _log.failure("reading users failed", failure=failure))
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let requests in flight end (30 s at most), close everything."""

@@ -68,6 +68,8 @@ class Access:
     anonymous_grants: tuple[str, ...] = _setting(grants(), [])
     challenge: Literal["bearer", "basic"] = _setting(choice("bearer", "basic"), "bearer")
     require_tls: bool = _setting(switch(), False)
+    htpasswd: str = _setting(text(), "")
+    htpasswd_grants: tuple[str, ...] = _setting(grants(), ["pull:**", "push:**"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from dockreg_tx.ports import NewId, Now
@@ -26,6 +28,7 @@ SETTLE_SECONDS = 5
 class AccessEntry:
     """One request, answered or not; texts are as the client sent them, empty when it did not."""
 
+    #: The client's address: behind a trusted proxy as that names it.
     peer: str
     user: str
     method: str
@@ -51,6 +54,7 @@ class RegistrySite(server.Site):
         access_log: called once for each request; None for no log.
         now: wall-clock time for the log and the Date header; None to take the clock's.
         connections_changed: told how many connections there are whenever that changes.
+        client_of: returns the address of a request's client for the log; None to take the peer's.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
             ``surroundings.Limits``.
     """
@@ -64,6 +68,7 @@ class RegistrySite(server.Site):
         access_log: Callable[[AccessEntry], None] | None = None,
         now: Now | None = None,
         connections_changed: Callable[[int], None] | None = None,
+        client_of: Callable[[IRequest], str] | None = None,
         header_timeout_seconds: float = 10,
         body_timeout_seconds: float = 60,
         idle_timeout_seconds: float = 120,
@@ -84,6 +89,7 @@ class RegistrySite(server.Site):
         self.closes_idle = False
         self._access_log = access_log
         self._connections_changed = connections_changed or _ignore
+        self._client_of = client_of or _peer_of
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
@@ -202,7 +208,7 @@ class RegistrySite(server.Site):
         is_cut = request.is_over and not request.startedWriting
         self._access_log(
             AccessEntry(
-                peer=_host_of(request.getClientAddress()),
+                peer=self._client_of(cast("IRequest", request)),
                 user=request.user_name,
                 method=_text(request.method),
                 uri=_text(request.uri),
@@ -249,6 +255,10 @@ def _ignore(count: int) -> None:
 
 def _text(raw: bytes | None) -> str:
     return (raw or b"").decode("latin-1")
+
+
+def _peer_of(request: IRequest) -> str:
+    return _host_of(request.getClientAddress())
 
 
 def _host_of(address: object) -> str:
