@@ -35,7 +35,11 @@ check: $(VENV)/.installed-test
 	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
 
 fault: $(VENV)/.installed-test
-ifeq ($(filter fuzz machines,$(ONLY)),)
+ifneq ($(filter cosign,$(or $(ONLY),cosign)),)
+	@tests/clients/install_go.sh cosign
+	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_cosign tests.clients.test_cosign
+endif
+ifeq ($(filter cosign fuzz machines,$(ONLY)),)
 	@$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(CYCLES),--cycles $(CYCLES))
 endif
 ifneq ($(filter fuzz,$(or $(ONLY),fuzz)),)
