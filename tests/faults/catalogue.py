@@ -1,0 +1,96 @@
+"""All campaigns, with the promise that each one proves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+
+from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
+from tests.faults.disks import missing
+from tests.faults.frame import Campaign, whole
+
+RESTART_SECONDS = 2.0
+
+
+def streams(cycles: int, seed: int) -> bool:
+    """Run the streaming tests with eight uploads of a gibibyte each, and tell whether they went well."""
+    command = [sys.executable, "-m", "twisted.trial", "tests.integration.test_streaming"]
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name:
+        command.insert(3, f"--temp-directory={name}/trial")
+        environment = {**os.environ, "TEST_PARALLEL_MIB": "1024"}
+        done = [subprocess.run(command, check=False, env=environment) for _ in range(cycles)]
+        return all(each.returncode == 0 for each in done)
+
+
+_CRASHES = (
+    Campaign(
+        name="kill",
+        promise="What was acknowledged survives `kill -9` at any moment, nothing half-done is seen, and the "
+        "next start needs no repair.",
+        goal=1000,
+        work=in_eras(kill_scene),
+        controls={"answers before the bytes are in place": in_eras(partial(kill_scene, broken="late-bytes"))},
+        ceilings={"restart_seconds": RESTART_SECONDS},
+    ),
+    Campaign(
+        name="first-starts",
+        promise="A first start that was killed is made good by the next one.",
+        goal=200,
+        work=first_starts,
+        ceilings={"restart_seconds": RESTART_SECONDS},
+    ),
+)
+
+_POWER_CUTS = (
+    Campaign(
+        name="power",
+        promise="What was acknowledged survives a power cut on ext4.",
+        goal=1000,
+        work=in_eras(power_scene),
+        controls={
+            "no fsync of files": in_eras(partial(power_scene, broken="file-fsync")),
+            "no fsync of the database": in_eras(partial(power_scene, broken="database-fsync")),
+        },
+        missing=missing,
+    ),
+    Campaign(
+        name="power-xfs",
+        promise="What was acknowledged survives a power cut on xfs.",
+        goal=500,
+        work=in_eras(partial(power_scene, filesystem="xfs")),
+        controls={"no fsync of files": in_eras(partial(power_scene, broken="file-fsync", filesystem="xfs"))},
+        missing=partial(missing, "xfs"),
+    ),
+    Campaign(
+        name="power-two-disks",
+        promise="The same with the database on a disk of its own.",
+        goal=200,
+        work=in_eras(partial(power_scene, split=True)),
+        controls={
+            "no fsync of directories": in_eras(partial(power_scene, split=True, broken="directory-fsync"))
+        },
+        missing=missing,
+    ),
+    Campaign(
+        name="first-starts-power",
+        promise="A first start that lost its disk's power is made good by the next one.",
+        goal=100,
+        work=partial(first_starts, with_disk=True),
+        missing=missing,
+    ),
+)
+
+_LOADS = (
+    Campaign(
+        name="streams",
+        promise="Eight uploads of a gibibyte at once stay within their memory.",
+        goal=1,
+        cycle="runs",
+        work=whole(streams),
+    ),
+)
+
+CAMPAIGNS: dict[str, Campaign] = {each.name: each for each in (*_CRASHES, *_POWER_CUTS, *_LOADS)}
