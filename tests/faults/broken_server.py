@@ -13,7 +13,9 @@ from contextlib import suppress
 from sqlite_utils import Database
 from twisted.scripts.twistd import run
 
+from dockreg_tx import preparation, service
 from dockreg_tx.blobs.disk import Disk
+from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.records import connections, writer
 
 LATE_SECONDS = 0.2
@@ -64,7 +66,24 @@ def without_database_fsync() -> None:
     writer.open_writer = open_writer  # type: ignore[attr-defined] # it is imported there
 
 
+def sessions_swept() -> None:
+    """Clear away at the start what clients are about to resume."""
+
+    def clear(layout: RootLayout, clock: object) -> None:
+        for name in os.listdir(layout.uploads):
+            os.unlink(os.path.join(layout.uploads, name))
+
+    service.clear_passing_files = clear  # type: ignore[attr-defined] # it is imported there
+
+
+def without_recovery() -> None:
+    """Leave what was on its way to the trash where it is."""
+    preparation._recover_content = lambda *_: None  # type: ignore[assignment] # the point of this module
+
+
 FAULTS = {
+    "sessions-swept": sessions_swept,
+    "recovery": without_recovery,
     "directory-fsync": without_directory_fsync,
     "file-fsync": without_file_fsync,
     "database-fsync": without_database_fsync,

@@ -8,9 +8,11 @@ import sys
 import tempfile
 from functools import partial
 
+from tests.faults import points
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.disks import missing
 from tests.faults.frame import Campaign, whole
+from tests.faults.syscalls import broken_recovery, every_call, recovery
 
 RESTART_SECONDS = 2.0
 
@@ -34,6 +36,27 @@ _CRASHES = (
         work=in_eras(kill_scene),
         controls={"answers before the bytes are in place": in_eras(partial(kill_scene, broken="late-bytes"))},
         ceilings={"restart_seconds": RESTART_SECONDS},
+    ),
+    Campaign(
+        name="syscalls",
+        promise="The same at every single call of a push that changes the disk: fsync, rename, link, unlink, "
+        "write.",
+        goal=400,
+        cycle="calls",
+        work=every_call,
+        controls={"answers before the bytes are in place": partial(every_call, broken="late-bytes")},
+        ceilings={"restart_seconds": RESTART_SECONDS},
+        floors={"full_passes": 1},
+        missing=points.missing,
+    ),
+    Campaign(
+        name="recovery",
+        promise="A start that is killed while it recovers, again and again, ends well.",
+        goal=200,
+        work=recovery,
+        controls={"clears away open uploads": broken_recovery},
+        ceilings={"restart_seconds": RESTART_SECONDS},
+        missing=points.missing,
     ),
     Campaign(
         name="first-starts",
