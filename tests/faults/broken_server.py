@@ -78,7 +78,7 @@ def sessions_swept() -> None:
 
 def without_recovery() -> None:
     """Leave what was on its way to the trash where it is."""
-    preparation._recover_content = lambda *_: None  # type: ignore[assignment] # the point of this module
+    preparation._recover_content = lambda *_: None
 
 
 FAULTS = {

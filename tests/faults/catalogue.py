@@ -10,6 +10,7 @@ from functools import partial
 
 from tests.faults import points
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
+from tests.faults.collection import crashes, race
 from tests.faults.disks import missing
 from tests.faults.frame import Campaign, whole
 from tests.faults.syscalls import broken_recovery, every_call, recovery
@@ -116,4 +117,31 @@ _LOADS = (
     ),
 )
 
-CAMPAIGNS: dict[str, Campaign] = {each.name: each for each in (*_CRASHES, *_POWER_CUTS, *_LOADS)}
+_COLLECTIONS = (
+    Campaign(
+        name="gc-crash",
+        promise="Garbage collection that is killed, and starts that are killed after it, lose nothing and leave "
+        "nothing behind.",
+        goal=200,
+        work=crashes,
+        controls={
+            "does not bring back what was on its way to the trash": partial(crashes, broken="recovery")
+        },
+        ceilings={"restart_seconds": RESTART_SECONDS},
+        missing=points.missing,
+    ),
+    Campaign(
+        name="gc-race",
+        promise="Garbage collection without any grace beside eight pushers of the same layers: no acknowledged "
+        "manifest misses a blob, and the disk holds in the end what is alive.",
+        goal=1800,
+        cycle="seconds",
+        work=race,
+        controls={"removes without asking again": partial(race, forgetful=True)},
+        floors={"decisions": 100_000},
+    ),
+)
+
+CAMPAIGNS: dict[str, Campaign] = {
+    each.name: each for each in (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_LOADS)
+}
