@@ -120,20 +120,18 @@ _LOADS = (
 _COLLECTIONS = (
     Campaign(
         name="gc-crash",
-        promise="Garbage collection that is killed, and starts that are killed after it, lose nothing and leave "
-        "nothing behind.",
+        promise="Garbage collection that is killed, and starts that are killed after it, lose nothing and "
+        "leave nothing behind.",
         goal=200,
         work=crashes,
-        controls={
-            "does not bring back what was on its way to the trash": partial(crashes, broken="recovery")
-        },
+        controls={"does not bring content back": partial(crashes, broken="recovery")},
         ceilings={"restart_seconds": RESTART_SECONDS},
         missing=points.missing,
     ),
     Campaign(
         name="gc-race",
-        promise="Garbage collection without any grace beside eight pushers of the same layers: no acknowledged "
-        "manifest misses a blob, and the disk holds in the end what is alive.",
+        promise="Garbage collection without any grace beside eight pushers of the same layers: no "
+        "acknowledged manifest misses a blob, and the disk holds in the end what is alive.",
         goal=1800,
         cycle="seconds",
         work=race,
@@ -142,6 +140,5 @@ _COLLECTIONS = (
     ),
 )
 
-CAMPAIGNS: dict[str, Campaign] = {
-    each.name: each for each in (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_LOADS)
-}
+_ALL = (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_LOADS)
+CAMPAIGNS: dict[str, Campaign] = {each.name: each for each in _ALL}

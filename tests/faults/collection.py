@@ -106,12 +106,11 @@ def _litter(server: RegistryProcess, acknowledged: Acknowledged) -> list[str]:
     stored = {f"sha256:{path.name}" for path in (server.root / "blobs" / "sha256").glob("*/*")}
     found = [f"{digest} is on disk, and nothing needs it" for digest in sorted(stored - alive)]
     found += [f"{digest} is not on disk" for digest in sorted(alive - stored)]
-    found += [f"{name} is left in the trash" for name in os.listdir(server.root / "trash")]
-    return found + [f"{name} is left of an upload" for name in os.listdir(server.root / "uploads")]
+    return found + [f"{name} is left in the trash" for name in os.listdir(server.root / "trash")]
 
 
 def crashes(cycles: int, seed: int, *, broken: str = "") -> Steps:
-    """Kill the collector at one of its calls, then the server or not, then starts; everything must converge."""
+    """Kill the collector at one of its calls, then the server or not, then starts; all must converge."""
     chance, acknowledged = random.Random(seed), Acknowledged()
     with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
         for part in ("gc", "start"):

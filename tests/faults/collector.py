@@ -1,12 +1,13 @@
-"""Garbage collection without any grace, again and again beside a server: ``python -m tests.faults.collector ROOT``.
+"""Garbage collection without any grace beside a server: ``python -m tests.faults.collector ROOT``.
 
-It goes on until its input ends, and then prints how many decisions it took. With ``forgetful`` as second
+It collects again and again until its input ends, and then prints how many decisions it took. With ``forgetful`` as second
 argument it does not ask again before it removes: what a collector must never do.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import select
 import sys
 import time
@@ -21,6 +22,7 @@ from dockreg_tx.records.transactions import Transaction
 from dockreg_tx.registry.collect import CollectionRules
 from dockreg_tx.root import collection_lock
 
+PAUSE_SECONDS = 0.15
 NO_GRACE = CollectionRules(0.0, 0.0, None)
 #: Processes of real time, whose order is what is tested.
 clock = time.time  # noqa: TID251
@@ -82,12 +84,14 @@ def main(root: str, kind: type[CountingRecords]) -> None:
     layout = RootLayout(root)
     records = kind(path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock)
     records.start()
-    passes = 0
+    passes, chance = 0, random.Random()
     try:
         while not select.select([sys.stdin], [], [], 0)[0]:
             with collection_lock(layout, wait=True):
                 run_inline(inline_collect(records, layout, now=clock).run(NO_GRACE, now=clock()))
             passes += 1
+            # Without a pause hardly any manifest comes in time for its layers.
+            time.sleep(chance.uniform(0, PAUSE_SECONDS))
     finally:
         records.close()
     sys.stdout.write(json.dumps({"passes": passes, "removed": records.removed, "kept": records.kept}) + "\n")

@@ -1,4 +1,4 @@
-"""Clients that push images of few layers between them, as builds of one base do, and what they were promised."""
+"""Clients that push images of few shared layers, as builds of one base do, and what they were promised."""
 
 from __future__ import annotations
 
