@@ -8,7 +8,7 @@ import sys
 import tempfile
 from functools import partial
 
-from tests.faults import points
+from tests.faults import crowds, points, scale
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.collection import crashes, race
 from tests.faults.disks import missing
@@ -140,5 +140,39 @@ _COLLECTIONS = (
     ),
 )
 
-_ALL = (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_LOADS)
+_SCALE = (
+    Campaign(
+        name="scale",
+        promise="With 100,000 blobs and 20,000 manifests a start takes a second, garbage collection a minute, "
+        "and pushes hardly notice it.",
+        goal=3,
+        cycle="runs",
+        work=scale.scale,
+        controls={"holds the lock for the whole collection": partial(scale.scale, selfish=True)},
+        ceilings={
+            "start_seconds": scale.START_SECONDS,
+            "collection_seconds": scale.COLLECTION_SECONDS,
+            "p99_growth_milliseconds": scale.GROWTH_MILLISECONDS,
+        },
+    ),
+    Campaign(
+        name="connections",
+        promise="10,000 idle connections, and 2,000 clients each with slow headers, slow bodies and slow reading, "
+        "are cut in time, take little memory, and keep nobody from pushing.",
+        goal=1,
+        cycle="runs",
+        work=crowds.connections,
+        controls={
+            "never cuts anybody": partial(
+                crowds.connections,
+                slow=100,
+                deadlines={"slow_headers": 2.0},
+                environment={"DOCKREG_SERVER_HEADER_TIMEOUT": "1h"},
+            )
+        },
+        ceilings={"memory_mib": crowds.MEMORY_MIB},
+    ),
+)
+
+_ALL = (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_SCALE, *_LOADS)
 CAMPAIGNS: dict[str, Campaign] = {each.name: each for each in _ALL}

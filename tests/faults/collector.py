@@ -1,7 +1,7 @@
 """Garbage collection without any grace beside a server: ``python -m tests.faults.collector ROOT``.
 
-It collects again and again until its input ends, and then prints how many decisions it took. With ``forgetful`` as second
-argument it does not ask again before it removes: what a collector must never do.
+It collects again and again until its input ends, and then prints how many decisions it took. With
+``forgetful`` as second argument it does not ask again before it removes: what a collector must never do.
 """
 
 from __future__ import annotations
