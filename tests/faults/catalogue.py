@@ -143,8 +143,8 @@ _COLLECTIONS = (
 _SCALE = (
     Campaign(
         name="scale",
-        promise="With 100,000 blobs and 20,000 manifests a start takes a second, garbage collection a minute, "
-        "and pushes hardly notice it.",
+        promise="With 100,000 blobs and 20,000 manifests a start takes a second, garbage collection a "
+        "minute, and pushes hardly notice it.",
         goal=3,
         cycle="runs",
         work=scale.scale,
@@ -157,8 +157,8 @@ _SCALE = (
     ),
     Campaign(
         name="connections",
-        promise="10,000 idle connections, and 2,000 clients each with slow headers, slow bodies and slow reading, "
-        "are cut in time, take little memory, and keep nobody from pushing.",
+        promise="10,000 idle connections, and 2,000 clients each with slow headers, slow bodies and slow "
+        "reading, are cut in time, take little memory, and keep nobody from pushing.",
         goal=1,
         cycle="runs",
         work=crowds.connections,

@@ -72,14 +72,13 @@ class _Gathering:
         self.step.counts["connections"] = self.step.counts.get("connections", 0) + self.crowd.count
         _push(self.server, self.step, self.crowd.name)
         tick = time.monotonic()
-        last = began + max(self.crowd.hold_seconds, self.crowd.deadline_seconds + 2 * PATIENCE_SECONDS)
+        last = began + (self.crowd.hold_seconds or self.crowd.deadline_seconds + 2 * PATIENCE_SECONDS)
         while self.members and time.monotonic() < last:
             self._hear(keep=time.monotonic() < began + self.crowd.hold_seconds)
             if time.monotonic() - tick >= 1:
                 tick = time.monotonic()
                 self._tick()
-        if not self.crowd.hold_seconds:
-            self._overdue(0.0)
+        self._overdue()
         for member in self.members.values():
             member.socket.close()
         self.epoll.close()
@@ -136,8 +135,8 @@ class _Gathering:
             except OSError:
                 self._leave(descriptor)
 
-    def _overdue(self, patience_seconds: float) -> None:
-        limit = self.crowd.deadline_seconds + patience_seconds
+    def _overdue(self) -> None:
+        limit = self.crowd.deadline_seconds + PATIENCE_SECONDS
         overdue = sum(time.monotonic() - member.since > limit for member in self.members.values())
         if overdue:
             self._complain(f"{overdue} clients were never cut")
@@ -166,7 +165,8 @@ def crowds(server: RegistryProcess, *, idle: int, slow: int, hold_seconds: float
     with Connection(server.port, authorization) as client:
         client.request("POST", f"/v2/crowd/app/blobs/uploads/?digest={sha256(blob)}", blob)
     who = f"Host: 127.0.0.1\r\nAuthorization: {authorization}\r\n"
-    post = f"POST /v2/crowd/app/blobs/uploads/?digest={sha256(b'')} HTTP/1.1\r\n{who}Content-Length: 99999\r\n\r\n"
+    uploads = f"/v2/crowd/app/blobs/uploads/?digest={sha256(b'')}"
+    post = f"POST {uploads} HTTP/1.1\r\n{who}Content-Length: 99999\r\n\r\n"
     get = f"GET /v2/crowd/app/blobs/{sha256(blob)} HTTP/1.1\r\n{who}\r\n"
     return [
         Crowd("idle", idle, 120.0, hold_seconds=hold_seconds),
