@@ -40,7 +40,13 @@ _wall_clock = time.time  # noqa: TID251 - rows are dated by it
 
 
 def scale(
-    cycles: int, seed: int, *, blobs: int = BLOBS, manifests: int = MANIFESTS, selfish: bool = False
+    cycles: int,
+    seed: int,
+    *,
+    blobs: int = BLOBS,
+    manifests: int = MANIFESTS,
+    quiet_seconds: float = QUIET_SECONDS,
+    selfish: bool = False,
 ) -> Steps:
     """Fill a root, start, and collect while a client pushes; once a cycle."""
     for number in range(cycles):
@@ -50,7 +56,8 @@ def scale(
                 server.start()
                 server.stop()
                 dead = fill(server.root, blobs=blobs, manifests=manifests)
-                yield _measured(server, dead, seed + number, selfish=selfish)
+                collection = [sys.executable, *(("-c", SELFISH) if selfish else ("-m", "dockreg_tx"))]
+                yield _measured(server, dead, seed + number, collection, quiet_seconds)
             finally:
                 server.kill()
 
@@ -166,13 +173,13 @@ class _Stopwatch:
     def p99_milliseconds(self) -> float:
         return statistics.quantiles(self.took_seconds, n=100)[98] * 1000
 
-    def during(self, work: subprocess.Popen[str] | None) -> float:
-        """Push for a while, or until a process ends; return the seconds that this took."""
+    def during(self, work: subprocess.Popen[str] | float) -> float:
+        """Push for some seconds, or until a process ends; return the seconds that this took."""
         thread = threading.Thread(target=self.run)
         began = time.monotonic()
         thread.start()
-        if work is None:
-            time.sleep(QUIET_SECONDS)  # how long is measured
+        if isinstance(work, float):
+            time.sleep(work)  # how long is measured
         else:
             work.communicate()
         took_seconds = time.monotonic() - began
@@ -181,14 +188,16 @@ class _Stopwatch:
         return took_seconds
 
 
-def _measured(server: RegistryProcess, dead: list[Path], seed: int, *, selfish: bool) -> Step:
+def _measured(
+    server: RegistryProcess, dead: list[Path], seed: int, collection: list[str], quiet_seconds: float
+) -> Step:
     step = Step()
     began = time.monotonic()
     server.start()
     step.worst["start_seconds"] = time.monotonic() - began
     quiet, busy = _Stopwatch(server, seed), _Stopwatch(server, seed + 1)
-    quiet.during(None)
-    step.worst["collection_seconds"] = busy.during(_collection(server.root, selfish=selfish))
+    quiet.during(quiet_seconds)
+    step.worst["collection_seconds"] = busy.during(_started(collection, server.root))
     step.acknowledged = len(quiet.took_seconds) + len(busy.took_seconds)
     step.worst["quiet_p99_milliseconds"] = quiet.p99_milliseconds()
     step.worst["longest_push_milliseconds"] = max(busy.took_seconds) * 1000
@@ -203,8 +212,7 @@ def _measured(server: RegistryProcess, dead: list[Path], seed: int, *, selfish: 
     return step
 
 
-def _collection(root: Path, *, selfish: bool) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SELFISH] if selfish else [sys.executable, "-m", "dockreg_tx"]
+def _started(command: list[str], root: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--root", str(root), "gc", "--yes"],
         stdout=subprocess.PIPE,
