@@ -4,14 +4,16 @@
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
-#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, logins, fuzz, machines
+#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, full disks, fuzz, …; run
+#                                   again, they go on where they were
+#   make durability-report          docs/durability.md anew, from the figures that there are
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted
 
-.PHONY: run test clients-report check fault clean
+.PHONY: run test clients-report check fault durability-report clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -35,7 +37,11 @@ check: $(VENV)/.installed-test
 	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
 
 fault: $(VENV)/.installed-test
-ifeq ($(filter fuzz machines,$(ONLY)),)
+ifneq ($(filter cosign,$(or $(ONLY),cosign)),)
+	@tests/clients/install_go.sh cosign
+	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_cosign tests.clients.test_cosign
+endif
+ifeq ($(filter cosign fuzz machines,$(ONLY)),)
 	@$(BIN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(CYCLES),--cycles $(CYCLES))
 endif
 ifneq ($(filter fuzz,$(or $(ONLY),fuzz)),)
@@ -44,6 +50,9 @@ endif
 ifneq ($(filter machines,$(or $(ONLY),machines)),)
 	@$(BIN)/python -m tests.fuzz --machine all $(if $(ONLY),$(if $(CYCLES),--runs $(CYCLES)))
 endif
+
+durability-report: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.faults.report
 
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the clients that are Go programs, and the official conformance runner, into .tools/bin of the checkout.
+# Builds the clients that are Go programs, and the official conformance runner, into .tools/bin of the checkout;
+# with "cosign" that one instead, which takes as long as all others.
 # Every version is pinned. May be run again: what is there in its version is left alone. Takes minutes at first.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -14,6 +15,7 @@ github.com/regclient/regclient/cmd/regctl@v0.11.7
 oras.land/oras/cmd/oras@v1.3.6
 helm.sh/helm/v3/cmd/helm@v3.22.0
 "
+[ "${1:-}" != cosign ] || programs=github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
 # The least Go that all of these accept (oras names it); installed where the machine's own is older.
 go_version=1.26.8
 case $(uname -m) in

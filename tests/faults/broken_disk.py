@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.faults.faulty_disk import STALL_SECONDS, FaultyDisk, abort
@@ -84,11 +83,6 @@ def run_writes(seed: int, cycles: int, *, broken: str = "") -> list[str]:
             f"{sorted(witness.statuses)}, {len(wrong)} wrong"
         )
         return wrong + witness.complaints
-
-
-def run_control(seed: int) -> bool:
-    """Tell whether a server that repeats a failed fsync is caught doing so."""
-    return any("SYNCED AGAIN" in line for line in run_recovery(seed, 1, broken="repeats-fsync"))
 
 
 def run_reads(seed: int) -> list[str]:
@@ -210,22 +204,3 @@ def _probe(port: int, latencies: list[float], is_over: threading.Event) -> None:
             began = time.monotonic()
             client.request("GET", "/healthz")
             latencies.append(time.monotonic() - began)
-
-
-def broken_disk(cycles: int, seed: int) -> bool:
-    """Run the campaign, print its figures, and tell whether all went well and the control was caught."""
-    scenes: list[Callable[[], list[str]]] = [
-        lambda: run_writes(seed, cycles),
-        lambda: run_recovery(seed, cycles),
-        lambda: run_reads(seed),
-        lambda: run_read_only(seed),
-        lambda: run_slow(seed, max(5, cycles // 10)),
-    ]
-    wrong = [line for scene in scenes for line in scene()]
-    for line in wrong[:20]:
-        say(f"    {line}")
-    is_caught = run_control(seed)
-    say(f"broken-disk control: a repeated fsync {'caught, as it must be' if is_caught else 'NOT CAUGHT'}")
-    with suppress(OSError):
-        os.sync()
-    return not wrong and is_caught

@@ -1,20 +1,24 @@
-"""The campaigns: a server under load meets its end again and again; nothing acknowledged may be lost."""
+"""Crashes and power cuts: a server under load meets its end again and again, and must not lose anything."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from tests.faults.disks import Disk
-from tests.faults.oracle import Inspector, Promises, Pusher
+from tests.faults.figures import Step, Steps
+from tests.faults.frame import Work
+from tests.faults.inspector import Inspector
+from tests.faults.oracle import Promises
+from tests.faults.pusher import Pusher
 from tests.integration.server import TWISTD, RegistryProcess
 from tests.integration.sockets import Connection, basic
 
@@ -23,31 +27,11 @@ PUSHERS = 4
 LOAD_SECONDS = (0.15, 0.8)
 #: A first start takes about so long.
 FIRST_START_SECONDS = (0.15, 0.9)
+#: A root is used for so many cycles; then everything on it is pulled, and a new one begins.
+ERA_CYCLES = 50
+#: The disk is checked by its own checker once in so many cuts.
+CHECK_CYCLES = 10
 REPOSITORY = str(Path(__file__).parents[2])
-
-
-@dataclass
-class Outcome:
-    """What a campaign found."""
-
-    name: str
-    seed: int
-    cycles: int = 0
-    acknowledged: int = 0
-    lost: list[str] = field(default_factory=list)
-    slowest_start_seconds: float = 0.0
-
-    @property
-    def lost_blobs(self) -> list[str]:
-        """Those of the losses that are bytes: what a missing fsync must bring about."""
-        return [line for line in self.lost if line.startswith("blobs ")]
-
-    def __str__(self) -> str:
-        """Give the figures in one line."""
-        return (
-            f"{self.name}: {self.cycles} cycles, {self.acknowledged} acknowledged, {len(self.lost)} lost, "
-            f"slowest restart {self.slowest_start_seconds:.2f} s, seed {self.seed}"
-        )
 
 
 class Scene:
@@ -59,6 +43,8 @@ class Scene:
         repair: makes a start possible again.
         pushers: how many clients there are at most. What one of them has synced takes along what another
             one should have synced: a client that is alone sees a missing fsync more often.
+        check: tells what is wrong with the disk; called now and then, between fault and start.
+        start: starts the server again, by way of further faults if need be.
     """
 
     def __init__(
@@ -68,36 +54,49 @@ class Scene:
         repair: Callable[[], None],
         *,
         pushers: int = PUSHERS,
+        check: Callable[[], list[str]] = list,
+        start: Callable[[random.Random, Step], None] | None = None,
     ) -> None:
         self.server = server
         self.pushers = pushers
         self.fault = fault
         self.repair = repair
+        self.check = check
+        self.start = start or (lambda _, step: timed_start(server, step))
 
 
-def run(scene: Scene, outcome: Outcome, cycles: int, *, stop_when_lost: bool = False) -> None:
+def timed_start(server: RegistryProcess, step: Step) -> None:
+    """Start the server and note how long that took."""
+    began = time.monotonic()
+    server.start()
+    took_seconds = time.monotonic() - began
+    step.worst["restart_seconds"] = max(step.worst.get("restart_seconds", 0.0), took_seconds)
+
+
+def lives(scene: Scene, cycles: int, seed: int) -> Steps:
     """Let the server meet the fault ``cycles`` times, pulling everything after each."""
-    chance, promises = random.Random(outcome.seed), Promises()
+    chance, promises = random.Random(seed), Promises()
     server = scene.server
     server.start()
     authorization = basic("admin", server.admin_password)
-    for _ in range(cycles):
-        _one_life(scene, promises, chance, authorization)
-        began = time.monotonic()
-        server.start()
-        outcome.slowest_start_seconds = max(outcome.slowest_start_seconds, time.monotonic() - began)
+    for number in range(cycles):
+        step = Step()
+        _one_life(scene, promises, chance, authorization, step)
+        if number % CHECK_CYCLES == CHECK_CYCLES - 1:
+            step.failures += scene.check()
+        scene.start(chance, step)
         inspector = Inspector(
             port=server.port, authorization=authorization, promises=promises, seed=chance.getrandbits(32)
         )
-        outcome.lost += inspector.lost()
-        outcome.cycles += 1
-        outcome.acknowledged = promises.acknowledged
-        if outcome.lost_blobs and stop_when_lost:
-            break
+        step.add(inspector.inspect(is_last=number == cycles - 1))
+        step.acknowledged, promises.acknowledged = promises.acknowledged, 0
+        yield step
     server.stop()
 
 
-def _one_life(scene: Scene, promises: Promises, chance: random.Random, authorization: str) -> None:
+def _one_life(
+    scene: Scene, promises: Promises, chance: random.Random, authorization: str, step: Step
+) -> None:
     pushers = [
         Pusher(
             port=scene.server.port,
@@ -116,16 +115,30 @@ def _one_life(scene: Scene, promises: Promises, chance: random.Random, authoriza
     scene.server.kill()
     for thread in threads:
         thread.join()
+    # A disk without power answers 5xx; whatever is the client's fault is a fault of ours.
+    step.failures += [pusher.refusal for pusher in pushers if re.search(r": 4\d\d ", pusher.refusal)]
     scene.repair()
 
 
-def run_first_starts(outcome: Outcome, cycles: int, *, with_disk: bool = False) -> None:
+def in_eras(scene_of: Callable[[], AbstractContextManager[Scene]]) -> Work:
+    """Make the work of a campaign: lives on one root after the other."""
+
+    def work(cycles: int, seed: int) -> Steps:
+        for first in range(0, cycles, ERA_CYCLES):
+            with scene_of() as scene:
+                yield from lives(scene, min(ERA_CYCLES, cycles - first), seed + first)
+
+    return work
+
+
+def first_starts(cycles: int, seed: int, *, with_disk: bool = False) -> Steps:
     """Kill servers while they fill an empty root; the next start must come to a working registry.
 
     ``with_disk`` cuts the power of their disk as well.
     """
-    chance = random.Random(outcome.seed)
+    chance = random.Random(seed)
     for _ in range(cycles):
+        step = Step()
         with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
             disk = Disk(Path(name) / "disk") if with_disk else None
             if disk is not None:
@@ -139,26 +152,23 @@ def run_first_starts(outcome: Outcome, cycles: int, *, with_disk: bool = False) 
             server.kill()
             if disk is not None:
                 disk.restore()
-            _second_start(server, outcome)
-        outcome.cycles += 1
+            timed_start(server, step)
+            step.lost += _useless_password(server)
+            server.stop()
+        yield step
 
 
-def _second_start(server: RegistryProcess, outcome: Outcome) -> None:
-    began = time.monotonic()
-    server.start()
-    outcome.slowest_start_seconds = max(outcome.slowest_start_seconds, time.monotonic() - began)
+def _useless_password(server: RegistryProcess) -> list[str]:
     with Connection(server.port, basic("admin", server.admin_password)) as client:
         status = client.request("GET", "/v2/").status
-    server.stop()
-    if status != 200:
-        outcome.lost.append(f"the admin's password does not work: {status}")
+    return [] if status == 200 else [f"the admin's password does not work: {status}"]
 
 
 @contextmanager
 def kill_scene(*, broken: str = "") -> Iterator[Scene]:
     """Offer a server that is killed with SIGKILL."""
     with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name:
-        server = _server(Path(name) / "root", broken)
+        server = server_on(Path(name) / "root", broken)
         try:
             yield Scene(server, server.kill, lambda: None)
         finally:
@@ -166,7 +176,7 @@ def kill_scene(*, broken: str = "") -> Iterator[Scene]:
 
 
 @contextmanager
-def power_scene(*, broken: str = "", split: bool = False) -> Iterator[Scene]:
+def power_scene(*, broken: str = "", split: bool = False, filesystem: str = "ext4") -> Iterator[Scene]:
     """Offer a server whose disk loses its power.
 
     ``split`` puts database and journal on a disk of their own, as one may to have them on a faster one. On a
@@ -174,11 +184,11 @@ def power_scene(*, broken: str = "", split: bool = False) -> Iterator[Scene]:
     a missing fsync of a directory; on two disks nothing does.
     """
     with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name:
-        disks = [Disk(Path(name) / "disk")]
+        disks = [Disk(Path(name) / "disk", filesystem)]
         try:
-            server = _server(disks[0].path / "root", broken)
+            server = server_on(disks[0].path / "root", broken)
             if split:
-                disks.append(Disk(Path(name) / "index-disk"))
+                disks.append(Disk(Path(name) / "index-disk", filesystem))
                 _move_index(server, disks[1].path)
             try:
                 yield Scene(
@@ -186,6 +196,7 @@ def power_scene(*, broken: str = "", split: bool = False) -> Iterator[Scene]:
                     lambda: _each(disks, Disk.cut),
                     lambda: _each(disks, Disk.restore),
                     pushers=1 if broken else PUSHERS,
+                    check=lambda: [line for disk in disks for line in disk.check()],
                 )
             finally:
                 server.kill()
@@ -218,8 +229,9 @@ def _move_index(server: RegistryProcess, target: Path) -> None:
     os.sync()
 
 
-def _server(root: Path, broken: str) -> RegistryProcess:
+def server_on(root: Path, broken: str = "", **more: str) -> RegistryProcess:
+    """Return a server, broken on purpose if so named, with ``more`` in its environment."""
     if not broken:
-        return RegistryProcess(root, command=TWISTD)
+        return RegistryProcess(root, command=TWISTD, environment=more)
     command = [sys.executable, "-m", "tests.faults.broken_server", broken]
-    return RegistryProcess(root, command=command, environment={"PYTHONPATH": REPOSITORY})
+    return RegistryProcess(root, command=command, environment={**more, "PYTHONPATH": REPOSITORY})

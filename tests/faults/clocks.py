@@ -13,7 +13,6 @@ from twisted.internet.defer import Deferred
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.registry.clock import ClockWatch
 from dockreg_tx.registry.collect import CollectionRules
-from tests.faults.loops import say
 from tests.registry.world import World
 
 DAY_SECONDS = 86_400.0
@@ -86,17 +85,3 @@ def run_clocks(ticks: int, seed: int, *, is_watched: bool = True) -> Life:
     if failed:
         raise AssertionError(str(failed[0]))
     return life
-
-
-def clocks(cycles: int, seed: int) -> bool:
-    """Run the campaign with 100 ticks for each cycle; tell whether all went well and a control was caught."""
-    life = run_clocks(100 * cycles, seed)
-    say(
-        f"clocks: {life.jumps} jumps in {life.real_time / DAY_SECONDS:.0f} days, {life.removed} removed, "
-        f"{len(life.wrong)} too early, seed {seed}"
-    )
-    for line in life.wrong[:20]:
-        say(f"    {line}")
-    is_caught = bool(run_clocks(5000, seed, is_watched=False).wrong)
-    say(f"clocks control: an unwatched clock {'caught, as it must be' if is_caught else 'NOT CAUGHT'}")
-    return not life.wrong and is_caught

@@ -104,15 +104,3 @@ def _flip(root: Path, digest: str, chance: random.Random) -> None:
         os.pwrite(descriptor, bytes([byte]), bit // 8)
     finally:
         os.close(descriptor)
-
-
-def flips(cycles: int, seed: int) -> bool:
-    """Run the campaign with this many flips, and tell whether all went well and the control was caught."""
-    with scrubbed() as server:
-        wrong = run_flips(server, cycles, seed)
-    for line in wrong[:20]:
-        say(f"    {line}")
-    with scrubbed("trusts-sizes") as server:
-        is_caught = any(line.startswith("not found") for line in run_flips(server, 20, seed))
-    say(f"flips control: a scrub that trusts sizes {'caught, as it must be' if is_caught else 'NOT CAUGHT'}")
-    return not wrong and is_caught

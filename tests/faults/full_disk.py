@@ -7,12 +7,12 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.loops import BLOCK_BYTES, SmallDisk, say
+from tests.faults.loops import BLOCK_BYTES, SmallDisk
 from tests.faults.witness import Witness
 from tests.integration.server import TWISTD, RegistryProcess
 from tests.integration.sockets import basic
@@ -172,46 +172,3 @@ def _afterwards(scene: Trouble) -> list[str]:
 
 def _address_space_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-def full_disk(cycles: int, seed: int) -> bool:
-    """Run the campaign with this many steps of 4 KiB, print its figures, and tell whether all went well."""
-    steps = range(min(cycles, STEPS + 1))
-    with trouble(seed) as scene:
-        wrong = run_steps(scene, steps)
-        wrong += clean_up(scene)
-        given_up = scene.given_up()
-        wrong += durable(scene)
-        say(
-            f"full-disk: {len(steps)} steps, {scene.witness.acknowledged} acknowledged, "
-            f"{scene.witness.refused} refused with {sorted(scene.witness.statuses)}, {len(wrong)} wrong, "
-            f"ballast given up {given_up} times, seed {seed}"
-        )
-    others: list[tuple[str, Callable[[int], list[str]]]] = [
-        ("inodes", run_inodes),
-        ("descriptors", run_descriptors),
-        ("memory", run_memory),
-    ]
-    for name, run_other in others:
-        found = run_other(seed)
-        say(f"full-disk {name}: {len(found)} wrong")
-        wrong += found
-    for line in wrong[:20]:
-        say(f"    {line}")
-    return not wrong and _is_caught(seed)
-
-
-def _is_caught(seed: int) -> bool:
-    """Tell whether servers that are broken on purpose turn red."""
-    with trouble(seed, broken="forgives-full-disk") as scene:
-        is_seen = bool(run_steps(scene, range(0, STEPS, 20)))
-    with trouble(seed, ballast="0B") as scene:
-        for _ in range(40):
-            scene.witness.push(20_000)
-        is_missed = bool(clean_up(scene))
-    say(f"full-disk controls: forgiven errors {_verdict(is_seen)}, no ballast {_verdict(is_missed)}")
-    return is_seen and is_missed
-
-
-def _verdict(is_caught: bool) -> str:
-    return "caught, as it must be" if is_caught else "NOT CAUGHT"

@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.faults.disks import keep_mounts_to_ourselves
+
 MIB = 1024 * 1024
 BLOCK_BYTES = 4096
 
@@ -36,6 +38,7 @@ class SmallDisk:
     def __init__(
         self, directory: Path, *, size_bytes: int = 64 * MIB, make: tuple[str, ...] = (), image: str = ""
     ) -> None:
+        keep_mounts_to_ourselves()
         directory.mkdir(exist_ok=True)
         self.path = directory / "mounted"
         self.path.mkdir()

@@ -16,7 +16,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.oracle import Inspector, Promises, Pusher, Refused
+from tests.faults.inspector import Inspector
+from tests.faults.oracle import Promises
+from tests.faults.pusher import Pusher, Refused
 from tests.integration.server import TWISTD, RegistryProcess
 from tests.integration.sockets import Answer, Connection, basic
 
@@ -35,24 +37,6 @@ dockreg_tx.workers.process.MODULE = "tests.faults.broken_worker"
 run()
 """
 BROKEN = (sys.executable, "-c", BREAK)
-
-
-def campaign(cycles: int, seed: int) -> bool:
-    """Kill a random worker ``cycles`` times, print the figures, and tell whether all went well."""
-    outcome = run(cycles, seed)
-    sys.stdout.write(f"workers: {outcome}, seed {seed}: {'ok' if outcome.is_well else 'NOT WELL'}\n")
-    for line in [*outcome.lost[:20], *outcome.failures[:20]]:
-        sys.stdout.write(f"    {line}\n")
-    return outcome.is_well
-
-
-def control(cycles: int, seed: int) -> bool:
-    """Run the campaign against workers that acknowledge too early, and tell whether it notices."""
-    outcome = run(cycles, seed, broken=True)
-    is_caught = bool(outcome.lost)
-    verdict = "caught, as it must be" if is_caught else "NOT CAUGHT"
-    sys.stdout.write(f"control-workers: {outcome}, seed {seed}: {verdict}\n")
-    return is_caught
 
 
 class Outcome:
@@ -151,6 +135,7 @@ class Survivor(Pusher):
         port = client.socket.getsockname()[1]
         with client:
             try:
+                self._resume(client)
                 while not self._stop.is_set():
                     self._push(client)
             except Refused as error:
