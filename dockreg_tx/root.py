@@ -90,8 +90,10 @@ def initialise_root(
             return _write_format(layout, RootFormat(FORMAT_VERSION, new_id()))
 
 
-def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -> RootFormat:
-    """Return the format of a root that this version can serve.
+def check_root(
+    layout: RootLayout, *, probe: FilesystemType = filesystem_type, needs_database: bool = True
+) -> RootFormat:
+    """Return the format of a root that this version can serve; ``needs_database`` False: or rebuild.
 
     Raises:
         RootUnusable: it is not initialised, newer than this version, damaged, unreadable, on a remote
@@ -105,7 +107,8 @@ def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -
         if not _exists(layout.format):
             raise RootUnusable(f"{layout.root} is not initialised: run dockreg init")
         found = _read_format(layout)
-        _check_database(layout)
+        if needs_database:
+            _check_database(layout)
         return found
 
 
@@ -162,9 +165,11 @@ def _check_database(layout: RootLayout) -> None:
     if _exists(layout.database) and os.stat(layout.database).st_size:
         return
     shards = [path for path in layout.directories() if path.startswith(layout.blobs + os.sep)]
-    if any(not entry.is_dir() for shard in shards if _exists(shard) for entry in os.scandir(shard)):
+    journal = [layout.journal] if _exists(layout.journal) else []
+    if any(entry.is_file() for place in (*journal, *shards) if _exists(place) for entry in os.scandir(place)):
         raise RootUnusable(
-            f"{layout.database} is missing or empty, but there are blobs: restore it from a backup"
+            f"{layout.database} is missing or empty, but there are blobs or a journal: run dockreg "
+            "rebuild-index, or restore a backup"
         )
 
 

@@ -12,6 +12,7 @@ from dockreg_tx.cli.grant import grant
 from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
+from dockreg_tx.cli.rebuild import rebuild_index
 from dockreg_tx.cli.repo import repo, tag
 from dockreg_tx.cli.token import token
 from dockreg_tx.cli.trash import trash
@@ -39,6 +40,7 @@ for command in (
     imports,
     init,
     keys,
+    rebuild_index,
     repo,
     tag,
     token,

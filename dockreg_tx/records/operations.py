@@ -27,6 +27,7 @@ from dockreg_tx.ports import (
 )
 from dockreg_tx.records import (
     collection,
+    compaction,
     inspection,
     pushes,
     removals,
@@ -253,6 +254,15 @@ class SqliteOperations(ABC):
     async def note_collection(self, now: float) -> None:
         """Record that garbage is being collected."""
         await self._write(lambda transaction: collection.note_collection(transaction, now))
+
+    async def compact_journal(self, minimum_bytes: int) -> bool:
+        """Put a snapshot in the place of a journal longer than this."""
+        begun = await self._write(
+            lambda transaction: compaction.begin(transaction, minimum_bytes=minimum_bytes)
+        )
+        if begun is not None:
+            await self._scan(lambda _: begun.finish())
+        return begun is not None
 
     # --- InspectRecords
 
