@@ -137,7 +137,7 @@ class Facts:
         for digest in found.links:
             self._unhold(digest, name)
         tags: dict[str, list[str]] = {}
-        for tag, (digest, _) in found.tags.items():
+        for tag, (digest, _) in sorted(found.tags.items()):
             tags.setdefault(digest, []).append(tag)
         for digest, manifest in found.manifests.items():
             self._trash(entry, digest, tags.get(digest, []), manifest)

@@ -283,7 +283,7 @@ def _trash_row(item: TrashFact, manifest: NewManifest | None) -> dict[str, objec
         "kind": item.kind,
         "repository": item.repository,
         "digest": item.digest,
-        "tags": json.dumps(item.tags),
+        "tags": json.dumps(item.tags, separators=(",", ":")),
         "pushed_at": item.manifest.pushed_at if item.manifest else None,
         "pushed_by": item.manifest.pushed_by if item.manifest else None,
         "deleted_at": item.deleted_at,

@@ -40,6 +40,8 @@ def rebuild_database(
             os.unlink(passing + suffix)
     database = open_writer(passing)
     try:
+        # Nothing counts before the file is synced as a whole.
+        database.execute("PRAGMA synchronous = OFF")
         migrate(database)
         database.execute("BEGIN IMMEDIATE")
         transaction = Transaction(database)

@@ -36,15 +36,24 @@ OCI = "application/vnd.oci.image.manifest.v1+json"
 DUMPS = (
     "SELECT name FROM repositories",
     "SELECT repositories.name, digest FROM repository_blobs JOIN repositories ON id = repository_id",
-    "SELECT repositories.name, digest, media_type, size_bytes, content, artifact_type, annotations, subject"
-    " FROM manifests JOIN repositories ON repositories.id = repository_id",
-    "SELECT repositories.name, manifests.digest, kind, manifest_references.digest,"
-    " manifest_references.size_bytes FROM manifest_references"
-    " JOIN manifests ON manifests.id = manifest_id JOIN repositories ON repositories.id = repository_id",
-    "SELECT repositories.name, tags.name, digest FROM tags"
-    " JOIN repositories ON repositories.id = tags.repository_id JOIN manifests ON manifests.id = manifest_id",
-    "SELECT repositories.name, tag_history.name, digest, changed_at, changed_by FROM tag_history"
-    " JOIN repositories ON repositories.id = repository_id",
+    (
+        "SELECT repositories.name, digest, media_type, size_bytes, content, artifact_type, annotations,"
+        " subject FROM manifests JOIN repositories ON repositories.id = repository_id"
+    ),
+    (
+        "SELECT repositories.name, manifests.digest, kind, manifest_references.digest,"
+        " manifest_references.size_bytes FROM manifest_references"
+        " JOIN manifests ON manifests.id = manifest_id JOIN repositories ON repositories.id = repository_id"
+    ),
+    (
+        "SELECT repositories.name, tags.name, digest FROM tags"
+        " JOIN repositories ON repositories.id = tags.repository_id"
+        " JOIN manifests ON manifests.id = manifest_id"
+    ),
+    (
+        "SELECT repositories.name, tag_history.name, digest, changed_at, changed_by FROM tag_history"
+        " JOIN repositories ON repositories.id = repository_id"
+    ),
     "SELECT kind, repository, digest, tags, content, deleted_at, deleted_by FROM trash",
     "SELECT name, password_hash, is_admin, is_disabled, created_at FROM users",
     "SELECT user_name, spec FROM grants",
@@ -183,10 +192,10 @@ class RebuildCase(SynchronousTestCase):
         root = self.mktemp()
         os.mkdir(root)
         self.world = World(root)
-        self.addCleanup(lambda: self.world.records.close())
+        self.addCleanup(self.world.records.close)
 
     def assert_same(self) -> None:
-        """The rebuilt database equals ours, and nothing was reported."""
+        """Check that the rebuilt database equals ours, and that nothing was reported."""
         found, problems, _ = self.world.rebuilt()
         self.assertEqual([], problems)
         for query, expected, actual in zip(DUMPS, dump(self.world.path), found, strict=True):
@@ -255,7 +264,7 @@ class RebuildTests(RebuildCase):
         self.assertEqual(3, len(problems), problems)
 
     def test_uncommitted(self) -> None:
-        """What the journal says of a transaction that failed is void as soon as the next one is acknowledged."""
+        """What the journal says of a transaction that failed is void when the next is acknowledged."""
         world = self.world
         digest = world.manifest("app", "one", "latest")
         patch = self.patch(writer_module, "note_journal_end", _fail)
@@ -579,7 +588,7 @@ class RebuildMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        """The rebuilt database equals ours."""
+        """Compare the rebuilt database with ours."""
         found, problems, _ = self.world.rebuilt()
         assert problems == [], problems
         for query, expected, actual in zip(DUMPS, dump(self.world.path), found, strict=True):
@@ -596,7 +605,7 @@ class RebuildStateTests(SynchronousTestCase):
             settings=settings(
                 derandomize=True,
                 deadline=None,
-                max_examples=25,
+                max_examples=30,
                 stateful_step_count=25,
                 suppress_health_check=list(HealthCheck),
             ),
