@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from dockreg_tx.cli.access import access
+from dockreg_tx.cli.backup import backup, restore
 from dockreg_tx.cli.config import config
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.gc import gc
@@ -33,6 +34,7 @@ def dockreg() -> None:
 
 for command in (
     access,
+    backup,
     blob,
     config,
     gc,
@@ -42,6 +44,7 @@ for command in (
     keys,
     rebuild_index,
     repo,
+    restore,
     tag,
     token,
     trash,

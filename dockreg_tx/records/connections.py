@@ -15,6 +15,7 @@ from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
 #: How long connections outside the reactor wait for a lock of strangers; our writers queue at the flock.
 PATIENCE_MS = 10_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
@@ -78,11 +79,13 @@ def store_error(error: sqlite3.Error | OSError) -> StoreUnavailable:
         is_full = error.errno in _FULL
     else:
         is_full = _primary_code(error) == sqlite3.SQLITE_FULL
-    return (
-        StorageFull()
-        if is_full
-        else StoreUnavailable("the registry's database is unavailable: try again later")
-    )
+    if is_full:
+        return StorageFull()
+    if isinstance(error, sqlite3.Error) and _primary_code(error) in _DAMAGED:
+        return StoreUnavailable(
+            "the registry's database is damaged: its operator must stop it, and run dockreg rebuild-index"
+        )
+    return StoreUnavailable("the registry's database is unavailable: try again later")
 
 
 @contextmanager
