@@ -29,45 +29,9 @@ from dockreg_tx.records.rebuild import Counts, gather, references_of
 from dockreg_tx.records.replacement import place_database, rebuild_database
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.records.transactions import Transaction
+from tests.records.dumps import DUMPS, Dump, dump
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
-#: Everything that a rebuild must bring back as it was. When a manifest was pushed is not: it is that of the
-#: last push or restore.
-DUMPS = (
-    "SELECT name FROM repositories",
-    "SELECT repositories.name, digest FROM repository_blobs JOIN repositories ON id = repository_id",
-    (
-        "SELECT repositories.name, digest, media_type, size_bytes, content, artifact_type, annotations,"
-        " subject FROM manifests JOIN repositories ON repositories.id = repository_id"
-    ),
-    (
-        "SELECT repositories.name, manifests.digest, kind, manifest_references.digest,"
-        " manifest_references.size_bytes FROM manifest_references"
-        " JOIN manifests ON manifests.id = manifest_id JOIN repositories ON repositories.id = repository_id"
-    ),
-    (
-        "SELECT repositories.name, tags.name, digest FROM tags"
-        " JOIN repositories ON repositories.id = tags.repository_id"
-        " JOIN manifests ON manifests.id = manifest_id"
-    ),
-    (
-        "SELECT repositories.name, tag_history.name, digest, changed_at, changed_by FROM tag_history"
-        " JOIN repositories ON repositories.id = repository_id"
-    ),
-    "SELECT kind, repository, digest, tags, content, deleted_at, deleted_by FROM trash",
-    "SELECT name, password_hash, is_admin, is_disabled, created_at FROM users",
-    "SELECT user_name, spec FROM grants",
-    "SELECT id, hash, user_name, grants, note, expires_at FROM tokens WHERE kind = 'robot'",
-)
-
-
-def dump(path: str) -> list[list[tuple[object, ...]]]:
-    """Return what a database holds, in an order of its own."""
-    connection = sqlite3.connect(path)
-    try:
-        return [sorted(connection.execute(query).fetchall(), key=repr) for query in DUMPS]
-    finally:
-        connection.close()
 
 
 class World:
@@ -162,7 +126,7 @@ class World:
             self.do(self.records.collect_blobs(digests, cutoff, take=take, is_enough=lambda: False))
         self.do(self.records.empty_trash(cutoff.trashed_before))
 
-    def rebuilt(self, *, place: bool = False) -> tuple[list[list[tuple[object, ...]]], list[str], Counts]:
+    def rebuilt(self, *, place: bool = False) -> tuple[Dump, list[str], Counts]:
         """Return what a database holds that is made anew, what was reported, and its counts."""
         path = self.path if place else os.path.join(self.root, "other.db")
         problems: list[str] = []
