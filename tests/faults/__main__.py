@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+from tests.faults.backups import CAMPAIGNS as BACKUPS
 from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run, run_first_starts
 from tests.faults.disks import missing
 
@@ -75,12 +76,15 @@ def streams() -> bool:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--only", choices=[*CAMPAIGNS, *FIRST_STARTS, STREAMS], help="one campaign")
+    parser.add_argument("--only", choices=[*CAMPAIGNS, *FIRST_STARTS, STREAMS, *BACKUPS], help="one campaign")
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     chosen = parser.parse_args()
     reason, results = missing(), []
-    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, *FIRST_STARTS, STREAMS]:
+    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, *FIRST_STARTS, STREAMS, *BACKUPS]:
+        if name in BACKUPS:
+            results.append(BACKUPS[name](chosen.cycles, chosen.seed))
+            continue
         if reason and name not in WITHOUT_DISK:
             say(f"{name}: skipped: {reason}")
             continue

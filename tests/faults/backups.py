@@ -48,6 +48,8 @@ class Figures:
     crashes: int = 0
     acknowledged: int = 0
     lost: list[str] = field(default_factory=list)
+    #: Of the command that is killed, as far as is known.
+    steps: int = 10_000
 
     def __str__(self) -> str:
         """Give the figures in one line."""
@@ -105,8 +107,10 @@ class Registry:
         )
         document = {"schemaVersion": 2, "mediaType": OCI, "config": config, "layers": [layer]}
         content = json.dumps(document).encode()
-        references = references_of(parse_manifest(content, OCI))
-        return NewManifest(name, self._write(content), OCI, content, references)
+        parsed = parse_manifest(content, OCI)
+        return NewManifest(
+            name, self._write(content), OCI, content, references_of(parsed), parsed.artifact_type
+        )
 
     def _write(self, content: bytes) -> Digest:
         digest = Digest.of(content)
@@ -117,11 +121,10 @@ class Registry:
         """Return what the database holds."""
         return dump(self.layout.database)
 
-    def restored(self, *, dies_at: int | None = None, broken: str = "") -> tuple[int, str]:
+    def restored(self) -> tuple[int, str]:
         """Restore into a fresh root; return the exit status and where."""
         root = tempfile.mkdtemp(prefix="restored-", dir=self.directory)
-        options = {} if dies_at is None else {"dies_at": dies_at}
-        status, _ = run_command("restore", self.shelf, "--root", root, broken=broken, **options)
+        status, _ = run_command("restore", self.shelf, "--root", root)
         return status, root
 
 
@@ -147,7 +150,7 @@ def crash_backup(registry: Registry, figures: Figures, chance: random.Random, br
     registry.push()
     states.append(registry.state())
     links = chance.choice(((), ("--copy",)))
-    status, _ = run_command(
+    status, steps = run_command(
         "backup",
         registry.shelf,
         "--keep",
@@ -155,10 +158,10 @@ def crash_backup(registry: Registry, figures: Figures, chance: random.Random, br
         *links,
         "--root",
         registry.root,
-        dies_at=chance.randint(1, _steps_of("backup", figures)),
+        dies_at=_die_at(figures, chance),
         broken=broken,
     )
-    figures.crashes += status == -9
+    _note(figures, status, steps)
     status, root = registry.restored()
     found = [] if status == 0 and dump(RootLayout(root).database) in states else [f"restore: {status}"]
     shutil.rmtree(root)
@@ -174,8 +177,11 @@ def crash_restore(registry: Registry, figures: Figures, chance: random.Random, b
     """Kill a restore: the root cannot be served before it is whole, and the next attempt makes it so."""
     registry.push()
     registry.must("backup", registry.shelf, "--keep", "1")
-    status, root = registry.restored(dies_at=chance.randint(1, _steps_of("restore", figures)), broken=broken)
-    figures.crashes += status == -9
+    root = tempfile.mkdtemp(prefix="restored-", dir=registry.directory)
+    status, steps = run_command(
+        "restore", registry.shelf, "--root", root, dies_at=_die_at(figures, chance), broken=broken
+    )
+    _note(figures, status, steps)
     found = []
     if os.path.exists(os.path.join(root, "format")) and whole(root):
         found.append("a root that is not whole can be served")
@@ -193,15 +199,15 @@ def crash_rebuild(registry: Registry, figures: Figures, chance: random.Random, b
     expected = registry.state()
     if chance.random() < 0.5:
         os.unlink(registry.layout.database)
-    status, _ = run_command(
+    status, steps = run_command(
         "rebuild-index",
         "--yes",
         "--root",
         registry.root,
-        dies_at=chance.randint(1, _steps_of("rebuild-index", figures)),
+        dies_at=_die_at(figures, chance),
         broken=broken,
     )
-    figures.crashes += status == -9
+    _note(figures, status, steps)
     found = []
     if os.path.exists(registry.layout.database) and registry.state() != expected:
         found.append("a database that is not whole is in its place")
@@ -218,16 +224,16 @@ def crash_compaction(registry: Registry, figures: Figures, chance: random.Random
     for _ in range(chance.randint(1, 12)):
         registry.push()
     expected = registry.state()
-    status, _ = run_command(
+    status, steps = run_command(
         "gc",
         "--grace",
         "36500d",
         "--root",
         registry.root,
-        dies_at=chance.randint(1, _steps_of("gc", figures)),
+        dies_at=_die_at(figures, chance),
         broken=broken,
     )
-    figures.crashes += status == -9
+    _note(figures, status, steps)
     found = [] if registry.state() == expected else ["garbage collection changed what is there"]
     status, _ = run_command("rebuild-index", "--yes", "--root", registry.root)
     if status or registry.state() != expected:
@@ -249,15 +255,15 @@ def crash_migration(registry: Registry, figures: Figures, chance: random.Random,
     migrate(database, {first: shipped_scripts()[first]})
     database.execute("INSERT INTO users VALUES ('alice', 'hash', 1, 0, 1.0, 1.0)")
     database.close()
-    status, _ = run_command(
+    status, steps = run_command(
         "user",
         "list",
         "--root",
         registry.root,
-        dies_at=chance.randint(1, _steps_of("user", figures)),
+        dies_at=_die_at(figures, chance),
         broken=broken,
     )
-    figures.crashes += status == -9
+    _note(figures, status, steps)
     status, _ = run_command("user", "list", "--root", registry.root)
     if status:
         return [f"the database cannot be migrated any more: {status}"]
@@ -267,15 +273,16 @@ def crash_migration(registry: Registry, figures: Figures, chance: random.Random,
     return [] if users == [("alice",)] else [f"users are {users}"]
 
 
-#: About how many steps each command takes; grows with what is seen.
-_STEPS = {"backup": 900, "restore": 650, "rebuild-index": 120, "gc": 60, "user": 60}
+def _die_at(figures: Figures, chance: random.Random) -> int:
+    """Return a step, of the last third every other time: there commands do what cannot be undone."""
+    return chance.randint(chance.choice((1, figures.steps * 2 // 3)), figures.steps)
 
 
-def _steps_of(command: str, figures: Figures) -> int:
-    """Return an upper bound, narrowed while too many commands come to their end."""
-    limit = _STEPS[command]
-    share = figures.crashes / figures.cycles if figures.cycles > 5 else 0.7
-    return max(10, int(limit * (0.3 + share)))
+def _note(figures: Figures, status: int, steps: int) -> None:
+    """Count a crash; a command that came to its end tells how many steps there are."""
+    figures.crashes += status == -9
+    if status == 0:
+        figures.steps = max(10, steps * 21 // 20)
 
 
 CRASHES: dict[str, tuple[Cycle, str]] = {
@@ -366,7 +373,10 @@ def _backup_cycle(
         stop.set()
         for thread in threads:
             thread.join()
-    server.dockreg("restore", shelf, "--root", str(root))
+    try:
+        server.dockreg("restore", shelf, "--root", str(root))
+    except AssertionError as error:
+        return [f"the backup cannot be restored: {str(error)[-200:]}"]
     before.tags = {key: witness.states[key] for key in before.tags}
     return _compare(root, authorization, before, chance)
 

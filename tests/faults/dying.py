@@ -5,6 +5,7 @@ A step is a system call that durability rests on, made by our code, or some inst
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sqlite3
@@ -12,15 +13,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dockreg_tx.cli import backup as backup_module
-from dockreg_tx.cli import rebuild as rebuild_module
+from sqlite_utils import Database
+
 from dockreg_tx.cli.main import dockreg
-from dockreg_tx.records import compaction, migrations
+from dockreg_tx.records import compaction, journal, migrations
 from dockreg_tx.records.facts import Facts
 from dockreg_tx.registry import collect
 from dockreg_tx.registry.backup import Backup, BackupReport
 
 _CALLS = ("fsync", "fdatasync", "rename", "replace", "link", "unlink", "mkdir", "symlink", "pwritev")
+#: Modules whose names are replaced.
+_BACKUP: Any = importlib.import_module("dockreg_tx.cli.backup")
+_REBUILD: Any = importlib.import_module("dockreg_tx.cli.rebuild")
+_WRITER: Any = importlib.import_module("dockreg_tx.records.writer")
 #: So many instructions of SQLite are one step.
 _INSTRUCTIONS = 200
 NEVER = 10**9
@@ -72,14 +77,14 @@ def _count_steps(dies_at: int, writing: int) -> None:
 
     for name in _CALLS:
         setattr(os, name, _counted(getattr(os, name), step))
-    connect = sqlite3.connect
+    connect: Any = sqlite3.connect
 
     def counted_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_progress_handler(step, _INSTRUCTIONS)
         return connection
 
-    sqlite3.connect = counted_connect
+    setattr(sqlite3, "connect", counted_connect)  # noqa: B010 - its overloads
 
 
 def _counted(call: Callable[..., Any], step: Callable[[], None]) -> Callable[..., Any]:
@@ -108,13 +113,13 @@ def publish_first() -> None:
             backup.add(digest, size_bytes)
         return report
 
-    Backup.run = run  # type: ignore[method-assign] # the point of this module
+    setattr(Backup, "run", run)  # noqa: B010 - the point of this module
 
 
 def format_first() -> None:
     """Give a root its format before its content is there."""
-    finish = backup_module.finish_restore
-    restore = backup_module.restore_content
+    finish = _BACKUP.finish_restore
+    restore = _BACKUP.restore_content
 
     def early(name: str, needed: Any, give: Any) -> Any:
         layout, path = give.__self__._layout, give.__self__._shelf.path(name)
@@ -126,20 +131,20 @@ def format_first() -> None:
             file.write(note)
         return restore(name, needed, give)
 
-    backup_module.restore_content = early
+    _BACKUP.restore_content = early
 
 
 def place_first() -> None:
     """Put an empty database in place before it is filled."""
-    build = rebuild_module.rebuild_database
-    place = rebuild_module.place_database
+    build = _REBUILD.rebuild_database
+    place = _REBUILD.place_database
 
     def early(path: str, facts: Facts, **options: Any) -> Any:
         build(path, Facts(), **options)
         place(path, path + ".lost-early")
         return build(path, facts, **options)
 
-    rebuild_module.rebuild_database = early
+    _REBUILD.rebuild_database = early
 
 
 def remove_first() -> None:
@@ -147,38 +152,27 @@ def remove_first() -> None:
     finish = compaction.Compaction.finish
 
     def early(self: compaction.Compaction) -> None:
-        for number in compaction.numbers(self.directory):
+        for number in journal.numbers(self.directory):
             if number <= self.number:
-                os.unlink(compaction.journal_path(self.directory, number))
+                os.unlink(journal.journal_path(self.directory, number))
         finish(self)
 
     compaction.Compaction.finish = early  # type: ignore[method-assign] # the point of this module
 
 
 def migrate_in_pieces() -> None:
-    """Commit each statement of a migration by itself."""
+    """Commit each statement of a migration by itself, and note the migration last."""
+    migrate = migrations.migrate
 
-    def in_pieces(name: str, sql: str) -> None:
-        def run(database: Any) -> None:
-            for statement in sql.split(";\n"):
+    def in_pieces(database: Database) -> None:
+        scripts = migrations.shipped_scripts()
+        pending = migrations._migrations(scripts).pending(database)
+        for name in [migration.name for migration in pending]:
+            for statement in scripts[name].split(";\n"):
                 database.conn.execute(statement)
-                database.conn.execute("COMMIT")
-                database.conn.execute("BEGIN IMMEDIATE")
+        migrate(database, dict.fromkeys(scripts, "SELECT 1;"))
 
-        made(name=name)(run)
-
-    def made(name: str) -> Callable[..., Any]:
-        return current[-1](name=name)
-
-    current: list[Any] = []
-
-    def migrations_of(scripts: dict[str, str]) -> Any:
-        current.append(migrations.Migrations("dockreg"))
-        for name, sql in scripts.items():
-            in_pieces(name, sql)
-        return current[-1]
-
-    migrations._migrations = migrations_of
+    _WRITER.migrate = in_pieces
 
 
 BREAKAGES: dict[str, Callable[[], None]] = {
