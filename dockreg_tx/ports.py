@@ -611,6 +611,10 @@ class CollectRecords(Protocol):
         """Record that garbage is being collected."""
         ...
 
+    async def compact_journal(self, minimum_bytes: int) -> bool:
+        """Put a snapshot in the place of a journal longer than this; False when it was not worth it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedBlob:

@@ -95,8 +95,10 @@ def initialise_root(
             return _write_format(layout, RootFormat(FORMAT_VERSION, new_id()))
 
 
-def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -> RootFormat:
-    """Return the format of a root that this version can serve.
+def check_root(
+    layout: RootLayout, *, probe: FilesystemType = filesystem_type, needs_database: bool = True
+) -> RootFormat:
+    """Return the format of a root that this version can serve; ``needs_database`` False: or rebuild.
 
     Raises:
         RootUnusable: it is not initialised, newer than this version, damaged, unreadable, on a remote
@@ -110,7 +112,8 @@ def check_root(layout: RootLayout, *, probe: FilesystemType = filesystem_type) -
         if not _exists(layout.format):
             raise RootUnusable(f"{layout.root} is not initialised: run dockreg init")
         found = _read_format(layout)
-        _check_database(layout)
+        if needs_database:
+            _check_database(layout)
         return found
 
 
@@ -167,9 +170,11 @@ def _check_database(layout: RootLayout) -> None:
     if _exists(layout.database) and os.stat(layout.database).st_size:
         return
     shards = [path for path in layout.directories() if path.startswith(layout.blobs + os.sep)]
-    if any(not entry.is_dir() for shard in shards if _exists(shard) for entry in os.scandir(shard)):
+    journal = [layout.journal] if _exists(layout.journal) else []
+    if any(entry.is_file() for place in (*journal, *shards) if _exists(place) for entry in os.scandir(place)):
         raise RootUnusable(
-            f"{layout.database} is missing or empty, but there are blobs: restore it from a backup"
+            f"{layout.database} is missing or empty, but there are blobs or a journal: run dockreg "
+            "rebuild-index, or restore a backup"
         )
 
 
@@ -178,6 +183,8 @@ def _check_empty(layout: RootLayout, *, beside_registry2: bool) -> None:
     ours = {os.path.basename(path) for path in (*layout.directories(), layout.lock, layout.write_lock)}
     ours |= {"lost+found", _passing_format(layout).rpartition("/")[2]}
     foreign = sorted(set(os.listdir(layout.root)) - ours)
+    if _exists(layout.restoring):
+        raise RootUnusable(f"{layout.root} holds an unfinished restore: repeat dockreg restore")
     if foreign == ["docker"] and _exists(os.path.join(layout.root, "docker", "registry", "v2")):
         if beside_registry2:
             return
@@ -226,19 +233,23 @@ def _passing_format(layout: RootLayout) -> str:
 
 def _write_format(layout: RootLayout, root_format: RootFormat) -> RootFormat:
     content = json.dumps({"version": root_format.version, "instance_id": root_format.instance_id}) + "\n"
-    passing = _passing_format(layout)
+    _write_whole(layout.format, content)
+    _sync_directory(layout.root)
+    return root_format
+
+
+def _write_whole(path: str, content: str) -> None:
+    passing = path + ".new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     with open(os.open(passing, flags, _FILE_MODE), "w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(passing, layout.format)
-    _sync_directory(layout.root)
-    return root_format
+    os.replace(passing, path)
 
 
-def _read_format(layout: RootLayout) -> RootFormat:
-    with open(layout.format, "rb") as file:
+def _read_format(layout: RootLayout, path: str | None = None) -> RootFormat:
+    with open(path or layout.format, "rb") as file:
         content = file.read(4096)
     try:
         found = json.loads(content)
@@ -246,13 +257,65 @@ def _read_format(layout: RootLayout) -> RootFormat:
         if not (type(version) is int and version > 0 and isinstance(instance_id, str)):
             raise ValueError("not of our types")
     except (ValueError, KeyError, TypeError) as error:
-        raise RootUnusable(f"{layout.format} is damaged: restore it from a backup") from error
+        raise RootUnusable(f"{path or layout.format} is damaged: restore it from a backup") from error
     if version > FORMAT_VERSION:
         raise RootUnusable(
             f"{layout.root} was written by a newer dockreg "
             f"(format {version}, this one knows {FORMAT_VERSION}): upgrade dockreg"
         )
     return RootFormat(version, instance_id)
+
+
+@contextmanager
+def restoring(layout: RootLayout, note: str, *, probe: FilesystemType = filesystem_type) -> Iterator[bool]:
+    """Fill an empty root from a backup within the block, alone, or go on where an attempt was cut short.
+
+    Yields whether that one was complete, and only said not so.
+
+    Until ``finish_restore`` it has no ``format``, so nobody serves it; the file ``restoring`` tells why.
+
+    Args:
+        layout: where.
+        note: tells the backup and the snapshot.
+        probe: tells the type of a filesystem.
+
+    Raises:
+        RootUnusable: the root holds something else, or an attempt at something else.
+    """
+    with _refusals(layout.root):
+        _check_filesystem(_nearest_existing(layout.root), probe)
+        _make_parents(os.path.abspath(layout.root))
+        with _alone_in(layout.root):
+            if not _exists(layout.restoring):
+                if foreign := sorted(set(os.listdir(layout.root)) - {"lost+found", "restoring.new"}):
+                    raise RootUnusable(
+                        f"{layout.root} is not empty (it holds {foreign[0]!r}): name an empty directory"
+                    )
+                _write_whole(layout.restoring, note)
+                _sync_directory(layout.root)
+            with open(layout.restoring, encoding="utf-8") as file:
+                if (found := file.read().strip()) != note:
+                    raise RootUnusable(
+                        f"{layout.root} holds an unfinished restore of {found}: repeat that, or empty it"
+                    )
+            is_complete = _exists(layout.format)
+            if is_complete:
+                os.unlink(layout.restoring)
+            _make_directories(layout)
+            yield is_complete
+
+
+def finish_restore(layout: RootLayout, format_source: str) -> RootFormat:
+    """Give a root that is complete and on disk its ``format``.
+
+    Raises:
+        RootUnusable: the format cannot be served by this version.
+    """
+    with _refusals(layout.root):
+        found = _write_format(layout, _read_format(layout, format_source))
+        os.unlink(layout.restoring)
+        _sync_directory(layout.root)
+        return found
 
 
 @contextmanager

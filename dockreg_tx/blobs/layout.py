@@ -89,6 +89,11 @@ class RootLayout:
         return self._at("ballast")
 
     @property
+    def restoring(self) -> str:
+        """Tells what a root that is not complete yet is being restored from."""
+        return self._at("restoring")
+
+    @property
     def admin_password(self) -> str:
         """The first password of the user admin."""
         return self._at("admin-password")

@@ -12,8 +12,10 @@ import click
 
 from dockreg_tx.access.grants import GrantInvalid
 from dockreg_tx.access.passwords import PasswordInvalid
+from dockreg_tx.blobs.shelf import ShelfUnusable
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.errors import RegistryError
+from dockreg_tx.records.copying import DatabaseDamaged
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.root import RootUnusable
 from dockreg_tx.settings import SettingsError
@@ -24,6 +26,8 @@ _REFUSALS = (
     RegistryError,
     RootUnusable,
     NewerDatabaseError,
+    ShelfUnusable,
+    DatabaseDamaged,
     GrantInvalid,
     PasswordInvalid,
     OSError,

@@ -6,6 +6,7 @@ import click
 
 from dockreg_tx.cli.access import access
 from dockreg_tx.cli.archives import docker_archive, oci
+from dockreg_tx.cli.backup import backup, restore
 from dockreg_tx.cli.config import config
 from dockreg_tx.cli.doctor import doctor
 from dockreg_tx.cli.export import export
@@ -17,6 +18,7 @@ from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
 from dockreg_tx.cli.moving import registry2
+from dockreg_tx.cli.rebuild import rebuild_index
 from dockreg_tx.cli.repo import repo, tag
 from dockreg_tx.cli.token import token
 from dockreg_tx.cli.trash import trash
@@ -37,6 +39,7 @@ def dockreg() -> None:
 
 for command in (
     access,
+    backup,
     blob,
     config,
     doctor,
@@ -47,7 +50,9 @@ for command in (
     imports,
     init,
     keys,
+    rebuild_index,
     repo,
+    restore,
     tag,
     token,
     trash,

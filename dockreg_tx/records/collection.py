@@ -145,6 +145,8 @@ def _collect_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take
         return Verdict.FAILED
     transaction.execute(_UNLINK_EVERYWHERE, digest=str(digest))
     transaction.execute(_REMOVE_BLOB, digest=str(digest))
+    # Or a rebuilt database would give it to all of them again when one pushes it.
+    transaction.journal("blob.collect", cutoff.touched_before, {"digest": str(digest)})
     return Verdict.REMOVED
 
 

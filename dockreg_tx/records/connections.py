@@ -21,6 +21,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _SHARED_MEMORY_FULL = 4874  # SQLITE_IOERR_SHMSIZE, which Python 3.11 does not always name
 #: Not the disk's fault, but memory's.
 _NO_MEMORY = 3082  # SQLITE_IOERR_NOMEM
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
@@ -85,11 +86,13 @@ def store_error(error: sqlite3.Error | OSError) -> StoreUnavailable:
         is_full = error.errno in _FULL
     else:
         is_full = _primary_code(error) == sqlite3.SQLITE_FULL or _extended_code(error) == _SHARED_MEMORY_FULL
-    return (
-        StorageFull()
-        if is_full
-        else StoreUnavailable("the registry's database is unavailable: try again later")
-    )
+    if is_full:
+        return StorageFull()
+    if isinstance(error, sqlite3.Error) and _primary_code(error) in _DAMAGED:
+        return StoreUnavailable(
+            "the registry's database is damaged: its operator must stop it, and run dockreg rebuild-index"
+        )
+    return StoreUnavailable("the registry's database is unavailable: try again later")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dockreg_tx.records.connections import sync_directory
 
@@ -18,7 +19,18 @@ Entry = Mapping[str, object]
 
 #: A file that has grown past this is followed by a new one.
 ROTATE_BYTES = 64 * 1024 * 1024
+#: Tells that lines from a place on, up to this one, belong to no committed transaction.
+VOID = "journal.void"
 _SUFFIX = ".jsonl"
+_SNAPSHOT_SUFFIX = "-snapshot.jsonl"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class JournalEnd:
+    """A place in the journal: the number of a file and a length; (0, 0) before the first file."""
+
+    number: int = 0
+    size_bytes: int = 0
 
 
 class Journal:
@@ -40,6 +52,32 @@ class Journal:
         if not os.path.isdir(self._directory):
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             sync_directory(os.path.dirname(os.path.abspath(self._directory)))
+
+    @property
+    def directory(self) -> str:
+        """Where the files are."""
+        return self._directory
+
+    def end(self) -> JournalEnd:
+        """Return where the next line would be written.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self._is_current():
+            return JournalEnd(self._number, os.fstat(self._descriptor).st_size)
+        number = max(numbers(self._directory), default=0)
+        return JournalEnd(number, os.stat(self._path(number)).st_size if number else 0)
+
+    def rotate(self) -> int:
+        """Begin a new file, and return the number of the one before it (0: there was none).
+
+        Raises:
+            OSError: the disk refused.
+        """
+        number = self.end().number
+        self._open_number(number + 1)
+        return number
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write one line for each entry and bring them to disk with one fdatasync.
@@ -79,13 +117,19 @@ class Journal:
 
     def _follow(self) -> None:
         """Have the newest file open: another process may have begun one, or ours may be full."""
-        if self._descriptor < 0:
+        if not self._is_current():
             self._open_number(max(numbers(self._directory), default=1))
-        while os.path.exists(self._path(self._number + 1)):
-            self._open_number(self._number + 1)
         if self._is_spoiled or os.fstat(self._descriptor).st_size >= self._rotate_bytes:
             self._open_number(self._number + 1)
             self._is_spoiled = False
+
+    def _is_current(self) -> bool:
+        """Tell whether our file is the newest one, and was not removed by a compaction since."""
+        return (
+            self._descriptor >= 0
+            and not os.path.exists(self._path(self._number + 1))
+            and os.path.exists(self._path(self._number))
+        )
 
     def _open_number(self, number: int) -> None:
         path = self._path(number)
@@ -99,12 +143,31 @@ class Journal:
             sync_directory(self._directory)
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._directory, f"{number:08d}{_SUFFIX}")
+        return journal_path(self._directory, number)
+
+
+def journal_path(directory: str, number: int) -> str:
+    """Return the path of a file of the journal."""
+    return os.path.join(directory, f"{number:08d}{_SUFFIX}")
+
+
+def snapshot_path(directory: str, number: int) -> str:
+    """Return the path of the snapshot that stands for all files up to this number."""
+    return os.path.join(directory, f"{number:08d}{_SNAPSHOT_SUFFIX}")
+
+
+def snapshots(directory: str) -> list[int]:
+    """Return the numbers of the snapshots, in order."""
+    return _stems(directory, _SNAPSHOT_SUFFIX)
 
 
 def numbers(directory: str) -> list[int]:
     """Return the numbers of the journal's files, in order; other files are ignored."""
-    stems = [name.removesuffix(_SUFFIX) for name in os.listdir(directory) if name.endswith(_SUFFIX)]
+    return _stems(directory, _SUFFIX)
+
+
+def _stems(directory: str, suffix: str) -> list[int]:
+    stems = [name.removesuffix(suffix) for name in os.listdir(directory) if name.endswith(suffix)]
     return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) >= 8)
 
 
@@ -117,15 +180,21 @@ def format_line(entry: Entry) -> bytes:
 def read_journal(lines: Iterable[bytes]) -> Iterator[Entry]:
     """Return the entries of ``lines`` in order; lines that a crash or the disk broke are left out."""
     for line in lines:
-        checksum, _, body = line.rstrip(b"\n").partition(b" ")
-        if checksum != b"%08x" % zlib.crc32(body):
-            continue
-        try:
-            entry = json.loads(body)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
+        entry = parse_line(line)
+        if entry is not None:
             yield entry
+
+
+def parse_line(line: bytes) -> Entry | None:
+    """Return the entry of a line, None for one that is broken."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        entry = json.loads(body)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -190,6 +190,10 @@ class MemoryCollection(MemoryUpkeep):
         """Record that garbage is being collected."""
         self._collected_at = now
 
+    async def compact_journal(self, minimum_bytes: int) -> bool:
+        """Do nothing: memory keeps no journal."""
+        return False
+
 
 def _keepers(known: MemoryRepository, kept: set[Digest]) -> Iterator[Digest]:
     """Yield what names one of ``kept`` as child or subject, and their subjects."""

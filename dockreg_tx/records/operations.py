@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from dockreg_tx.oci.digests import Digest, Reference
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import (
     Account,
     BlobRecord,
-    BlobUse,
     Cutoff,
     EnsureContent,
     ManifestRecord,
@@ -27,6 +24,7 @@ from dockreg_tx.ports import (
 )
 from dockreg_tx.records import (
     collection,
+    compaction,
     inspection,
     pushes,
     removals,
@@ -35,35 +33,16 @@ from dockreg_tx.records import (
     undelete,
     users,
 )
+from dockreg_tx.records.command import CommandOperations
 from dockreg_tx.records.reader import SqliteReader
-from dockreg_tx.records.transactions import Freeing, Operation
-from dockreg_tx.records.undelete import Deleted, TagMove
-
-T = TypeVar("T")
 
 #: Longer pages are read away from the reactor.
 PAGE_LIMIT = 1000
 _NO_REPOSITORY = RepositoryName("")
 
 
-class SqliteOperations(ABC):
+class SqliteOperations(CommandOperations):
     """Says for each method of the ports which operation or query it is, and whether that may take long."""
-
-    @abstractmethod
-    async def _write(self, operation: Operation[T]) -> T:
-        """Run an operation and return its result when it is on disk."""
-
-    @abstractmethod
-    async def _read(self, query: Callable[[SqliteReader], T]) -> T:
-        """Run a query that is an indexed look-up or a short page."""
-
-    @abstractmethod
-    async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
-        """Run a query that may take long."""
-
-    async def _free(self, operation: Operation[T]) -> T:
-        """Run an operation that must come through on a full disk, too."""
-        return await self._write(Freeing(operation))
 
     # --- PullRecords
 
@@ -256,6 +235,15 @@ class SqliteOperations(ABC):
         """Record that garbage is being collected."""
         await self._free(lambda transaction: collection.note_collection(transaction, now))
 
+    async def compact_journal(self, minimum_bytes: int) -> bool:
+        """Put a snapshot in the place of a journal longer than this."""
+        begun = await self._write(
+            lambda transaction: compaction.begin(transaction, minimum_bytes=minimum_bytes)
+        )
+        if begun is not None:
+            await self._scan(lambda _: begun.finish())
+        return begun is not None
+
     # --- InspectRecords
 
     async def recorded_blobs(self, after: str, limit: int) -> list[RecordedBlob]:
@@ -266,32 +254,6 @@ class SqliteOperations(ABC):
         """Count a blob as missing until it is pushed again, and move its bytes."""
         return await self._free(
             lambda transaction: inspection.quarantine_blob(transaction, digest, take=take)
-        )
-
-    async def blob_uses(self, digest: Digest) -> list[BlobUse]:
-        """Return what holds a blob; nothing when it is unknown. Only the command asks, so no port has it."""
-        return await self._scan(lambda reader: inspection.blob_uses(reader, digest))
-
-    # --- what only the command asks: no port has it
-
-    async def trash(self) -> list[Deleted]:
-        """Return deleted tags and manifests, the newest first."""
-        return await self._scan(undelete.trash)
-
-    async def undelete(self, trash_id: int, *, by: str, now: float) -> Deleted:
-        """Bring back a deleted tag or manifest."""
-        return await self._write(lambda transaction: undelete.undelete(transaction, trash_id, by=by, now=now))
-
-    async def tag_history(self, repository: RepositoryName, tag: Tag) -> list[TagMove]:
-        """Return where a tag has pointed, the newest first."""
-        return await self._scan(lambda reader: undelete.tag_history(reader, repository, tag))
-
-    async def point_tag(
-        self, repository: RepositoryName, tag: Tag, digest: Digest, *, by: str, now: float
-    ) -> None:
-        """Point a tag at a manifest that is there."""
-        await self._write(
-            lambda transaction: undelete.point_tag(transaction, repository, tag, digest, by=by, now=now)
         )
 
     # --- UploadRecords

@@ -66,8 +66,8 @@ def put_manifest(
     size_bytes = len(manifest.content)
     # For garbage collection only: without a link nobody can read it as a blob.
     transaction.execute(statements.PUT_BLOB, digest=str(manifest.digest), size_bytes=size_bytes, now=now)
-    manifest_id = _put_manifest_row(transaction, repository_id, manifest, now)
-    _put_references(transaction, manifest_id, manifest.references, now)
+    manifest_id = put_manifest_row(transaction, repository_id, manifest, now)
+    put_references(transaction, manifest_id, manifest.references, now)
     journal_manifest(transaction, manifest, now)
     for tag in tags:
         point_tag(
@@ -146,7 +146,8 @@ def _is_child_manifest(transaction: Transaction, repository: str, reference: Con
     return row is not None
 
 
-def _put_manifest_row(transaction: Transaction, repository_id: int, manifest: NewManifest, now: float) -> int:
+def put_manifest_row(transaction: Transaction, repository_id: int, manifest: NewManifest, now: float) -> int:
+    """Record a manifest, or what is new of it, and return the id of its row."""
     subjects = [str(item.digest) for item in manifest.references if item.kind is ReferenceKind.SUBJECT]
     size_bytes = len(manifest.content)
     manifest_id = transaction.value(
@@ -165,9 +166,10 @@ def _put_manifest_row(transaction: Transaction, repository_id: int, manifest: Ne
     return int(manifest_id)
 
 
-def _put_references(
+def put_references(
     transaction: Transaction, manifest_id: int, references: Sequence[ContentReference], now: float
 ) -> None:
+    """Record what a manifest names, in place of what it named before."""
     transaction.execute(statements.REMOVE_REFERENCES, manifest_id=manifest_id)
     for reference in references:
         digest = str(reference.digest)

@@ -18,7 +18,8 @@ def delete_tag(
     )
     if not transaction.changed(statements.REMOVE_TAG, repository_id=repository_id, tag=tag.text):
         return False
-    _note_removed_tag(transaction, repository, repository_id, tag.text, by=by, now=now)
+    _note_removed_tag(transaction, repository_id, tag.text, by=by, now=now)
+    transaction.journal("tag.delete", now, {"repository": repository.text, "tag": tag.text, "by": by})
     return True
 
 
@@ -31,11 +32,13 @@ def delete_manifest(
     if manifest_id is None:
         return False
     trash.keep_manifests(transaction, repository, repository_id, manifest_id, by=by, now=now)
-    tags = transaction.execute(statements.REMOVE_TAGS_OF, manifest_id=manifest_id).fetchall()
-    for (tag,) in sorted(tags):
-        _note_removed_tag(transaction, repository, repository_id, tag, by=by, now=now)
+    removed = transaction.execute(statements.REMOVE_TAGS_OF, manifest_id=manifest_id).fetchall()
+    tags = sorted(tag for (tag,) in removed)
+    for tag in tags:
+        _note_removed_tag(transaction, repository_id, tag, by=by, now=now)
     transaction.execute(statements.REMOVE_MANIFEST, manifest_id=manifest_id)
-    fields = {"repository": repository.text, "digest": str(digest), "by": by}
+    # One line for all, so that a torn journal never tells half of it.
+    fields = {"repository": repository.text, "digest": str(digest), "tags": tags, "by": by}
     transaction.journal("manifest.delete", now, fields)
     return True
 
@@ -67,15 +70,8 @@ def remove_repository(transaction: Transaction, repository: RepositoryName, *, b
 
 
 def _note_removed_tag(
-    transaction: Transaction,
-    repository: RepositoryName,
-    repository_id: int | None,
-    tag: str,
-    *,
-    by: str,
-    now: float,
+    transaction: Transaction, repository_id: int | None, tag: str, *, by: str, now: float
 ) -> None:
     transaction.execute(
         statements.ADD_TAG_HISTORY, repository_id=repository_id, tag=tag, digest=None, now=now, by=by
     )
-    transaction.journal("tag.delete", now, {"repository": repository.text, "tag": tag, "by": by})

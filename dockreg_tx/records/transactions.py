@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.records import statements
-from dockreg_tx.records.journal import Entry
+from dockreg_tx.records.journal import Entry, Journal
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ class Transaction:
     """An open ``BEGIN IMMEDIATE`` transaction, and the journal lines that go before its commit."""
 
     database: Database
+    #: The journal itself, for those who begin a new file of it.
+    files: Journal | None = None
     entries: list[Entry] = field(default_factory=list)
     #: What must be called, last first, if the transaction or this operation does not come to its end.
     undo: list[Callable[[], None]] = field(default_factory=list)

@@ -97,7 +97,8 @@ def tag_history(reader: SqliteReader, repository: RepositoryName, tag: Tag) -> l
 
 def empty_trash(transaction: Transaction, before: float) -> None:
     """Forget what was deleted before this."""
-    transaction.execute(_EMPTY, before=before)
+    if transaction.changed(_EMPTY, before=before):
+        transaction.journal("trash.empty", before, {"before": before})
 
 
 def undelete(transaction: Transaction, trash_id: int, *, by: str, now: float) -> Deleted:
@@ -118,6 +119,13 @@ def undelete(transaction: Transaction, trash_id: int, *, by: str, now: float) ->
     else:
         _restore_manifest(transaction, found, by=by, now=now)
     transaction.execute(_FORGET, id=trash_id)
+    fields = {
+        "kind": found.kind,
+        "repository": found.repository.text,
+        "digest": str(found.digest),
+        "deleted_at": found.deleted_at,
+    }
+    transaction.journal("trash.restore", now, fields)
     return found
 
 

@@ -27,7 +27,7 @@ from dockreg_tx.records.connections import (
     store_errors,
     tell_gate,
 )
-from dockreg_tx.records.journal import Journal
+from dockreg_tx.records.journal import VOID, Journal, JournalEnd
 from dockreg_tx.records.migrations import migrate
 from dockreg_tx.records.transactions import Freeing, Operation, Transaction
 
@@ -38,6 +38,8 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 CHECKPOINT_COMMITS = 250
 #: A WAL file longer than this is cut, at a moment when no reader needs it.
 TRUNCATE_BYTES = 64 * 1024 * 1024
+_JOURNAL_END = "SELECT number, size_bytes FROM journal_ends"
+_SET_JOURNAL_END = "UPDATE journal_ends SET number = :number, size_bytes = :size_bytes"
 
 
 #: Frees space on the disk; False when there is nothing to give up.
@@ -118,10 +120,12 @@ class SqliteWriter:
         try:
             migrate(database)
             self._journal.open()
+            self._database = database
+            self._commit_locked([])
         except BaseException:
+            self._database = None
             database.close()
             raise
-        self._database = database
 
     def execute(self, operation: Operation[T]) -> T:
         """Run one operation in a transaction of its own and return its result when it is on disk.
@@ -186,12 +190,15 @@ class SqliteWriter:
 
     def _commit_locked(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
         database = self._opened()
-        transaction = Transaction(database)
+        transaction = Transaction(database, files=self._journal)
         database.execute("BEGIN IMMEDIATE")
         try:
+            self._void_uncommitted(transaction)
             outcomes = [self._run(transaction, operation) for operation in operations]
             # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
             self._journal.append(transaction.entries)
+            if transaction.entries:
+                note_journal_end(transaction, self._journal.end())
             database.execute("COMMIT")
         except BaseException:
             # After some errors (disk full) SQLite has rolled back by itself.
@@ -218,6 +225,20 @@ class SqliteWriter:
             return Outcome(error=self._port_error(error))
         transaction.execute("RELEASE operation")
         return Outcome(result)
+
+    def _void_uncommitted(self, transaction: Transaction) -> None:
+        """Take back journal lines of a transaction that a crash or a full disk ended before its commit.
+
+        From here on somebody may see, or be told, that what they say did not happen.
+        """
+        (row,) = transaction.execute(_JOURNAL_END).fetchall()
+        known, end = JournalEnd(*row), self._journal.end()
+        if end == known:
+            return
+        if known.number:
+            entry = {"event": VOID, "number": known.number, "size_bytes": known.size_bytes}
+            self._journal.append([entry])
+        note_journal_end(transaction, self._journal.end())
 
     def close(self, close_readers: Callable[[], None] = lambda: None) -> None:
         """Close everything under the lock, since the last connection to close checkpoints.
@@ -286,6 +307,11 @@ class SqliteWriter:
             return os.stat(f"{self._path}-wal").st_size
         except FileNotFoundError:
             return 0
+
+
+def note_journal_end(transaction: Transaction, end: JournalEnd) -> None:
+    """Record how far the journal tells what this transaction commits."""
+    transaction.execute(_SET_JOURNAL_END, number=end.number, size_bytes=end.size_bytes)
 
 
 def _truncate(database: Database) -> None:

@@ -23,6 +23,8 @@ BY = ":gc"
 BATCH = 100
 #: A transaction that has removed for so long ends, for pushes wait for the lock.
 LOCK_SECONDS = 0.03
+#: A journal that is shorter is left as it is.
+JOURNAL_BYTES = 8 * 1024 * 1024
 #: A scheduled run that comes this much later than it should was moved by the clock, or by a stop.
 JUMP_SECONDS = 3600.0
 _SHARDS = 256
@@ -91,6 +93,7 @@ class Collect:
                 _note(decision)
             await self.records.empty_trash(now - rules.trash_seconds)
             await self._purge(now - rules.trash_seconds, is_everything=rules.trash_seconds == 0)
+            await self.records.compact_journal(JOURNAL_BYTES)
         return found
 
     async def run_if_due(

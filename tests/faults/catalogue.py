@@ -9,6 +9,7 @@ import tempfile
 from functools import partial
 
 from tests.faults import crowds, faulty_disk, loops, others, points, scale
+from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, rebuild_after_loss
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.collection import crashes, race
 from tests.faults.disks import missing
@@ -232,5 +233,35 @@ _PROCESSES = (
     ),
 )
 
-_ALL = (*_CRASHES, *_POWER_CUTS, *_COLLECTIONS, *_SCALE, *_DISKS, *_PROCESSES, *_LOADS)
+_BACKUPS = (
+    Campaign(
+        name="backup",
+        promise="A backup taken while clients push restores everything that was acknowledged before it "
+        "began.",
+        goal=50,
+        work=as_work(backup_under_load),
+        controls={"copies the database's file as it is": as_work(backup_under_load, "plain-copy")},
+    ),
+    Campaign(
+        name="rebuild",
+        promise="A server that was killed and lost its database has everything acknowledged after "
+        "`dockreg rebuild-index`.",
+        goal=50,
+        work=as_work(rebuild_after_loss),
+        controls={"does not flush the journal": as_work(rebuild_after_loss, "unflushed-journal")},
+    ),
+    *(
+        Campaign(
+            name=name,
+            promise=f"A {name.partition('-')[2]} that is killed at any of its steps leaves things as they "
+            "were, or done; repeating it ends well.",
+            goal=200,
+            work=as_work(partial(crash, name)),
+            controls={breakage.replace("-", " "): as_work(partial(crash, name), breakage)},
+        )
+        for name, (_, breakage) in CRASHES.items()
+    ),
+)
+
+_ALL = (*_CRASHES, *_BACKUPS, *_POWER_CUTS, *_COLLECTIONS, *_SCALE, *_DISKS, *_PROCESSES, *_LOADS)
 CAMPAIGNS: dict[str, Campaign] = {each.name: each for each in _ALL}

@@ -45,6 +45,12 @@ class Inspector:
         """Return one line for each promise that is broken, in one way or the other."""
         return self.inspect().wrong
 
+    def kept(self) -> list[str]:
+        """Return one line for each tag, manifest or blob that is lost, whatever else is there by now."""
+        found = [*self._lost_tags(), *self._lost_manifests(is_last=True), *self._lost_blobs(is_last=True)]
+        self._client.close()
+        return found
+
     def _get(self, path: str) -> Answer:
         return self._client.request("GET", path, headers={"Accept": OCI_MANIFEST})
 

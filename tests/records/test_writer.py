@@ -245,7 +245,7 @@ class WriterTests(SynchronousTestCase):
         # Pushing the blob again changed nothing, so it left no line.
         links = ["blob.link", "blob.link"]
         puts = ["manifest.put", "tag.put", "tag.put"]
-        removals = ["tag.delete", "tag.delete", "manifest.delete", "blob.unlink", "repository.remove"]
+        removals = ["tag.delete", "manifest.delete", "blob.unlink", "repository.remove"]
         accounts = ["user.add", "grant.add", "user.password", "user.disabled", "grant.remove", "user.remove"]
         self.assertEqual(links + puts + removals + accounts, self.events())
         history = self.reader.execute("SELECT name, digest IS NULL, changed_by FROM tag_history ORDER BY id")
