@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the clients that are Go programs, and the official conformance runner, into .tools/bin of the checkout.
 # Every version is pinned. May be run again: what is there in its version is left alone. Takes minutes at first.
+# Other programs may be named as arguments, each with its version.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -58,7 +59,7 @@ install_go() {
 }
 
 wanted=""
-for program in $programs; do
+for program in ${*:-$programs}; do
     is_built "$program" || wanted="$wanted $program"
 done
 [ -n "$wanted" ] || exit 0
