@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TextIO
 
 from twisted.logger import (
@@ -43,6 +44,11 @@ class LineObserver:
             return
 
 
+def is_text(form: str, out: TextIO) -> bool:
+    """Tell whether lines of this form are text, and not JSON, on ``out``."""
+    return form == "text" or (form == "auto" and out.isatty())
+
+
 def line_observer(out: TextIO, *, form: str, level: str) -> ILogObserver:
     """Return an observer that writes to ``out``.
 
@@ -51,8 +57,7 @@ def line_observer(out: TextIO, *, form: str, level: str) -> ILogObserver:
         form: ``text``, ``json``, or ``auto``: text when ``out`` is a terminal.
         level: least level written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
     """
-    is_text = form == "text" or (form == "auto" and out.isatty())
-    observer = LineObserver(out, text_line if is_text else json_line)
+    observer = LineObserver(out, text_line if is_text(form, out) else json_line)
     wanted = LogLevel.levelWithName(level)
     return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=wanted)])
 
@@ -88,13 +93,18 @@ def json_line(event: LogEvent) -> str:
 
 def access_line(entry: AccessEntry) -> str:
     """Return an access in Apache's combined form, followed by request id and duration in seconds."""
-    when = datetime.fromtimestamp(entry.started_at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    when = _combined_time(int(entry.started_at))
     request = f"{entry.method} {entry.uri} {entry.http_version}"
     return (
         f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
         f"{entry.sent_bytes} {_quoted(entry.referer)} {_quoted(entry.user_agent)} "
         f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
+
+
+@lru_cache(maxsize=16)
+def _combined_time(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 
 def access_fields(entry: AccessEntry) -> dict[str, object]:
@@ -122,10 +132,14 @@ def printable(text: str, limit: int = FIELD_LIMIT_CHARACTERS) -> str:
 
 
 def _field(text: str) -> str:
+    if text.isalnum():
+        return text
     return printable(text).replace(" ", "_") or "-"
 
 
 def _quoted(text: str) -> str:
+    if not text:
+        return '"-"'
     escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped or "-"}"'
 

@@ -20,11 +20,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
+from dockreg_tx.access_log import AccessLog, json_entry, text_entry
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners, speaks_tls
-from dockreg_tx.logs import access_fields, access_line, line_observer
+from dockreg_tx.logs import access_fields, access_line, is_text, line_observer
 from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
@@ -59,6 +60,7 @@ class RegistryService(Service):
         self._layout = RootLayout(os.path.abspath(settings.storage.root))
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
+        self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
         self._records: SqliteRecords | None = None
@@ -90,6 +92,8 @@ class RegistryService(Service):
         if isinstance(parent, Componentized) and self._twistd.get("nodaemon") and not told:
             log = self._settings.log
             parent.setComponent(ILogObserver, line_observer(sys.stdout, form=log.format, level=log.level))
+            render = text_entry if is_text(log.format, sys.stdout) else json_entry
+            self._access_log = AccessLog(sys.stdout, render, clock=self._reactor)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -155,10 +159,19 @@ class RegistryService(Service):
             clock=self._reactor,
             now=wall_clock,
             new_request_id=lambda: secrets.token_hex(8),
-            access_log=_write_access if self._settings.log.access != "none" else None,
+            access_log=self._access_writer(),
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
         )
+
+    def _access_writer(self) -> Callable[[AccessEntry], None] | None:
+        log = self._settings.log
+        if log.access == "none":
+            return None
+        if self._access_log is None:
+            # twistd was told another log.
+            return _write_access
+        return self._access_log if log.level in ("debug", "info") else None
 
     def _running(self, users: int) -> None:
         # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
@@ -265,6 +278,8 @@ class RegistryService(Service):
             await self._records.stop()
         for pool in self._pools.values():
             pool.stop()
+        if self._access_log is not None:
+            self._access_log.flush()
         self._lock.release()
 
 

@@ -181,6 +181,26 @@ class RequestBody:
             done.errback(error)
 
 
+class EmptyBody(RequestBody):
+    """The body of requests that have none; one serves them all, however often it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(length_bytes=0, inlet=_NoInlet())
+        self.complete()
+
+    def _take(self) -> None:
+        """Take nothing."""
+
+
+class _NoInlet:
+    """Where nothing comes from."""
+
+    def hold_body(self) -> None:
+        """Hold nothing."""
+
+    open_body = ask_for_body = hold_body
+
+
 @implementer(IConsumer)
 class _Gathered:
     """Keeps what is written, up to a limit."""

@@ -146,6 +146,11 @@ class RegistryRequest(server.Request):
     # --- the answer
 
     @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the date, and perhaps the end of the connection, is added to an answer."""
+        return False
+
+    @property
     def has_short_rest(self) -> bool:
         """Whether what is missing of the body is little, and on its way."""
         length_bytes = self.body.length_bytes

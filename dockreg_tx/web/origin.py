@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted.web.iweb import IRequest
 
@@ -81,11 +82,16 @@ class Origins:
 
 
 def _peer(request: IRequest) -> str:
-    host = getattr(request.getClientAddress(), "host", None)
+    return _peer_name(getattr(request.getClientAddress(), "host", None))
+
+
+@lru_cache(maxsize=1024)
+def _peer_name(host: object) -> str:
     parsed = _parsed(host) if isinstance(host, str) else None
     return LOCAL if parsed is None else str(parsed)
 
 
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -95,6 +101,7 @@ def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return address if mapped is None else mapped
 
 
+@lru_cache(maxsize=1024)
 def _is_local(address: str) -> bool:
     parsed = _parsed(address)
     return address == LOCAL if parsed is None else parsed.is_loopback

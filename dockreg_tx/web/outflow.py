@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from twisted.internet import tcp
@@ -47,6 +48,20 @@ def send(request: RegistryRequest, status: int, headers: Sequence[Header], body:
     is_silent = request.method == b"HEAD" or status in _BODILESS
     payload = b"" if is_silent else body
     head = _head(request, status, headers, length_bytes=len(body), is_silent=is_silent)
+    request.sentLength = len(payload)
+    request.channel_or_raise().write(head + payload)
+    request.finish()
+
+
+def send_text(request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+    """Finish an answer as ``send`` does, for headers as text."""
+    if status in _BODILESS or not request.is_bare:
+        send(request, status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], body)
+        return
+    if request.is_over:
+        return
+    head = _bare_head(request, status, headers, length_bytes=len(body))
+    payload = b"" if request.method == b"HEAD" else body
     request.sentLength = len(payload)
     request.channel_or_raise().write(head + payload)
     request.finish()
@@ -314,9 +329,10 @@ def _head(
     is_silent: bool,
 ) -> bytes:
     request.setResponseCode(status)
+    added = request.responseHeaders
     request.begin_answer()
     fields: dict[bytes, list[Header]] = {}
-    for name, values in request.responseHeaders.getAllRawHeaders():
+    for name, values in added.getAllRawHeaders():
         fields[name.lower()] = [(name, value) for value in values]
     for name in dict.fromkeys(name.lower() for name, _ in headers):
         fields[name] = [header for header in headers if header[0].lower() == name]
@@ -330,6 +346,28 @@ def _head(
     head = b"\r\n".join([*lines, b"", b""])
     request.startedWriting = 1
     return head
+
+
+def _bare_head(
+    request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], *, length_bytes: int
+) -> bytes:
+    """Return the head of an answer to which nothing was added but what ``headers`` say."""
+    request.code = status
+    request.begin_answer()
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ValueError("a header value must not contain line breaks")
+    if "Content-Length: " not in fields:
+        fields = f"{fields}Content-Length: {length_bytes}\r\n"
+    closing = "" if request.channel_or_raise().persistent else "Connection: close\r\n"
+    request.startedWriting = 1
+    lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{fields}\r\n"
+    return lines.encode("latin-1")
+
+
+@cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {reason_phrase(status).decode('ascii')}\r\n"
 
 
 def _line(name: bytes, value: bytes) -> bytes:
