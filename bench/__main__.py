@@ -27,7 +27,9 @@ async def measure(
     running: Sequence[Server], wanted: Sequence[Row], *, rounds: int, seconds: float
 ) -> Samples:
     """Run every row on every server, round by round, so that a slow minute of the machine hits all alike."""
-    samples: Samples = {row.name: {server.name: [] for server in running if row.takes(server)} for row in wanted}
+    samples: Samples = {
+        row.name: {server.name: [] for server in running if row.takes(server)} for row in wanted
+    }
     for number in range(rounds):
         for row in wanted:
             for server in running:

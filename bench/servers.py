@@ -193,18 +193,23 @@ def servers(data: Path, *, core: int | None, only: Sequence[str] = ()) -> list[S
         core: what they are pinned to.
         only: names of those to take, all when empty.
     """
+
     # Beside the tests' own sockets nothing of this is fast storage: settings and logs lie with the data.
     def places(name: str) -> tuple[Path, Path, int | None]:
         return data / name / "root", data / name / "files", core
 
-    found: list[Server] = [Dockreg("dockreg", _version([sys.executable, "-m", "dockreg_tx", "version"]), *places("dockreg"))]
+    found: list[Server] = [
+        Dockreg("dockreg", _version([sys.executable, "-m", "dockreg_tx", "version"]), *places("dockreg"))
+    ]
     built = TOOLS / "registry"
     if built.exists():
         version = _version([str(built), "--version"])
         found.append(Distribution(REFERENCE, version, *places(REFERENCE), program=str(built)))
     if shutil.which("docker-registry"):
         version = _version(["docker-registry", "--version"])
-        found.append(Distribution("docker-registry", version, *places("docker-registry"), program="docker-registry"))
+        found.append(
+            Distribution("docker-registry", version, *places("docker-registry"), program="docker-registry")
+        )
     if zot := os.environ.get("BENCH_ZOT"):
         found.append(Zot("zot", _version([zot, "--version"]), *places("zot"), program=zot))
     if shutil.which("nginx"):

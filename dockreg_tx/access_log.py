@@ -78,7 +78,9 @@ def text_entry(entry: AccessEntry) -> str:
 def json_entry(entry: AccessEntry) -> str:
     """Return an entry as ``logs.json_line`` would write it."""
     line = access_line(entry)
-    if _PLAIN.fullmatch(entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer):
+    if _PLAIN.fullmatch(
+        entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
+    ):
         message = line.replace('"', '\\"')
         return (
             f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access", "msg": "{message}", '

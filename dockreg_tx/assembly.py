@@ -32,6 +32,7 @@ from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
 from dockreg_tx.web.origin import Origins
+from dockreg_tx.web.recent import RecentAnswers
 from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.table import Endpoints, registry_routes
@@ -126,7 +127,11 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         search=SearchIndex(search=Search(records=records)),
     )
     app = registry_app(
-        registry_routes(endpoints), guard=access.guard, origins=access.origins, auditor=auditor
+        registry_routes(endpoints),
+        guard=access.guard,
+        origins=access.origins,
+        auditor=auditor,
+        recent=RecentAnswers(version=records.version, now=around.now),
     )
     collect = Collect(
         records=records,

@@ -780,6 +780,13 @@ class Records(
 ):
     """Everything that is known; what a record backend offers."""
 
+    def version(self) -> int | None:
+        """Return a number that differs after every commit of any process, None when it cannot be had at once.
+
+        Read before anything else, it tells later whether what was read then still holds.
+        """
+        ...
+
     async def check(self) -> None:
         """Do nothing when the database can be read and written.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -158,7 +159,7 @@ class RegistryService(Service):
             registry.resource,
             clock=self._reactor,
             now=wall_clock,
-            new_request_id=lambda: secrets.token_hex(8),
+            new_request_id=request_ids().__next__,
             access_log=self._access_writer(),
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
@@ -191,6 +192,9 @@ class RegistryService(Service):
                 "the first password of user admin is in {path}: remove the file once you have it",
                 path=self._layout.admin_password,
             )
+        # What lives from the start lives to the end: not to be looked through again and again.
+        gc.collect()
+        gc.freeze()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
@@ -285,6 +289,13 @@ class RegistryService(Service):
 
 #: Seconds since the epoch; the composition root passes it in.
 wall_clock = time.time  # noqa: TID251
+
+
+def request_ids() -> Iterator[str]:
+    """Yield ids of 16 hexadecimal digits; random ones are fetched many at a time."""
+    while True:
+        drawn = secrets.token_hex(8 * 256)
+        yield from (drawn[start : start + 16] for start in range(0, len(drawn), 16))
 
 
 def new_id() -> str:

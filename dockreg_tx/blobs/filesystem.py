@@ -7,7 +7,8 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusals
+from dockreg_tx.blobs.cached import CachedFiles
+from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusal_of, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
@@ -17,10 +18,11 @@ from dockreg_tx.ports import Blocking, EnsureContent, NewId
 class FileBlob:
     """A blob's file, open for reading."""
 
-    def __init__(self, file: OpenFile, *, size_bytes: int, blocking: Blocking) -> None:
+    def __init__(self, file: OpenFile, *, size_bytes: int, blocking: Blocking, cached: CachedFiles) -> None:
         self.size_bytes = size_bytes
         self._file = file
         self._blocking = blocking
+        self._cached = cached
 
     def fileno(self) -> int | None:
         """Return the descriptor for ``os.sendfile``."""
@@ -28,6 +30,10 @@ class FileBlob:
 
     async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return up to ``length_bytes`` from ``offset_bytes``; empty only at the end."""
+        with self._file.use() as descriptor:
+            content = self._cached.read(descriptor, offset_bytes, length_bytes)
+        if content is not None:
+            return content
         return await self._blocking.run(self._read_at, offset_bytes, length_bytes)
 
     def _read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
@@ -56,6 +62,7 @@ class FileBlobStore:
         self._blocking = blocking
         self._new_id = new_id
         self._disk = disk or Disk()
+        self._cached = CachedFiles()
 
     async def open(self, digest: Digest) -> FileBlob:
         """Open a blob.
@@ -66,21 +73,23 @@ class FileBlobStore:
         """
         if not digest.supported:
             raise BlobUnknown(str(digest))
-        return await self._blocking.run(self._open, digest)
+        path = self._layout.blob_path(digest)
+        try:
+            descriptor = self._cached.open(path)
+            if descriptor is None:
+                descriptor = await self._blocking.run(_open, path)
+        except FileNotFoundError as error:
+            raise BlobUnknown(str(digest)) from error
+        return self._opened(OpenFile(descriptor), digest)
 
-    def _open(self, digest: Digest) -> FileBlob:
+    def _opened(self, file: OpenFile, digest: Digest) -> FileBlob:
         with refusals():
-            try:
-                file = OpenFile(
-                    os.open(self._layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                )
-            except FileNotFoundError as error:
-                raise BlobUnknown(str(digest)) from error
+            # Of an open file: this does not ask the disk.
             status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise BlobUnknown(str(digest))
-        return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking)
+        return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking, cached=self._cached)
 
     async def check(self) -> None:
         """Do nothing when new content can be written.
@@ -134,3 +143,12 @@ class FileBlobStore:
                 os.close(descriptor)
                 with suppress(OSError):
                     os.unlink(passing)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal_of(error) from error

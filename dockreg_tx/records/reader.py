@@ -131,9 +131,14 @@ class SqliteReader:
         """Return all tokens, sorted by user and age."""
         return [_token(row) for row in self._execute(statements.TOKENS)]
 
+    def version(self) -> int:
+        """Return a number that differs after every commit of any process."""
+        found: int = self._execute(statements.DATA_VERSION).fetchone()[0]
+        return found
+
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
-        data_version = self._execute(statements.DATA_VERSION).fetchone()[0]
+        data_version = self.version()
         if data_version != self._data_version:
             # In this order: a commit in between makes us read once too often, never once too little.
             self._generation = self._execute(statements.ACCESS_GENERATION).fetchone()[0]

@@ -38,9 +38,11 @@ class _Block:
 class Fields:
     """The fields of one head, with the credentials that this request brought."""
 
-    __slots__ = ("_authorization", "_values")
+    __slots__ = ("_authorization", "_values", "key")
 
-    def __init__(self, values: Mapping[bytes, list[bytes]], authorization: bytes | None) -> None:
+    def __init__(self, key: bytes, values: Mapping[bytes, list[bytes]], authorization: bytes | None) -> None:
+        #: Tells these fields, credentials included, from all others.
+        self.key = key
         self._values = values
         self._authorization = authorization
 
@@ -72,7 +74,7 @@ class Heads:
         if block is None:
             return None
         where = block.authorization
-        return Fields(block.values, None if where is None else raw[where])
+        return Fields(key, block.values, None if where is None else raw[where])
 
 
 _UNREAD = _Block({}, None)

@@ -42,11 +42,17 @@ class Origins:
     def __init__(self, *, public_url: str = "", trusted_proxies: Sequence[str] = ()) -> None:
         self._public_url = public_url.rstrip("/")
         self._trusted = tuple(ipaddress.ip_network(network) for network in trusted_proxies)
+        # Of clients that are no proxies: one of them has few names for us.
+        self._direct = lru_cache(maxsize=1024)(self._of_direct)
 
     def of(self, request: IRequest) -> Origin:
         """Return the origin of a request."""
         peer = _peer(request)
         is_proxied = bool(self._trusted) and self._is_trusted(peer)
+        if not is_proxied:
+            hosts = request.requestHeaders.getRawHeaders(b"host")
+            if hosts and len(hosts) == 1 and _HOST.fullmatch(host := hosts[0].decode("latin-1")):
+                return self._direct(peer, request.isSecure(), host)
         scheme = "https" if request.isSecure() else "http"
         host = _header(request, "Host")
         address = peer
@@ -60,6 +66,11 @@ class Origins:
             address=address,
             is_confidential=scheme == "https" or _is_local(address),
         )
+
+    def _of_direct(self, peer: str, is_secure: bool, host: str) -> Origin:
+        scheme = "https" if is_secure else "http"
+        base_url = self._public_url or f"{scheme}://{host}"
+        return Origin(base_url=base_url, address=peer, is_confidential=is_secure or _is_local(peer))
 
     def _is_trusted(self, address: str) -> bool:
         if address == LOCAL:

@@ -56,7 +56,12 @@ def send(request: RegistryRequest, status: int, headers: Sequence[Header], body:
 def send_text(request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
     """Finish an answer as ``send`` does, for headers as text."""
     if status in _BODILESS or not request.is_bare:
-        send(request, status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers], body)
+        send(
+            request,
+            status,
+            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+            body,
+        )
         return
     if request.is_over:
         return

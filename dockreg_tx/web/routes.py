@@ -6,7 +6,7 @@ A request goes: route → guard → handler → answer. Adding an endpoint is ad
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from klein import Klein
@@ -31,6 +31,7 @@ from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
 from dockreg_tx.web.outflow import Slice, send_parts, send_text
+from dockreg_tx.web.recent import Given, RecentAnswers
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
@@ -97,6 +98,7 @@ def registry_app(
     guard: Guard,
     origins: Origins | None = None,
     auditor: Auditor | None = None,
+    recent: RecentAnswers | None = None,
 ) -> RegistryApp:
     """Return the Klein app of these routes."""
     app = RegistryApp()
@@ -105,7 +107,9 @@ def registry_app(
     app.url_map.merge_slashes = False
     app.url_map.converters = {**app.url_map.converters, "repository": RepositoryConverter}
     for route in routes:
-        endpoint = Endpoint(route=route, guard=guard, origins=origins or Origins(), auditor=auditor)
+        endpoint = Endpoint(
+            route=route, guard=guard, origins=origins or Origins(), auditor=auditor, recent=recent
+        )
         methods = [*route.operations, "OPTIONS"]
         app.route(route.rule, endpoint=route.endpoint, methods=methods)(shielded(endpoint.answer))
         app.served.append(endpoint)
@@ -192,13 +196,22 @@ class _Progress:
 class Endpoint:
     """One route at work."""
 
-    def __init__(self, *, route: Route, guard: Guard, origins: Origins, auditor: Auditor | None) -> None:
+    def __init__(
+        self,
+        *,
+        route: Route,
+        guard: Guard,
+        origins: Origins,
+        auditor: Auditor | None,
+        recent: RecentAnswers | None,
+    ) -> None:
         self.rule = route.rule
         self.operations = route.operations
         self._route = route
         self._guard = guard
         self._origins = origins
         self._auditor = auditor
+        self._recent = recent
 
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
@@ -230,23 +243,41 @@ class Endpoint:
 
     async def serve(self, request: RegistryRequest, aim: Aim) -> None:
         """Answer what a request asks for; runs to its end although the client may have gone."""
+        recent, question = self._recent, request.question
+        if recent is None or question is None:
+            await self._serve(request, aim)
+            return
+        given = recent.find(question)
+        if given is not None:
+            request.user_name = given.user_name
+            send_text(request, given.answer.status, given.answer.headers, given.answer.body)
+            return
+        state = recent.state
+        answer = await self._serve(request, aim)
+        if answer is not None:
+            recent.keep(question, Given(answer, request.user_name), state)
+
+    async def _serve(self, request: RegistryRequest, aim: Aim) -> Answer | None:
+        """Answer a request; return the answer if the next one to ask the same may get it, too."""
         progress = _Progress(self._origins.of(request))
         answer = await self._result(request, aim, progress)
-        if self._auditor is not None:
-            self._audit(self._auditor, request, aim, progress, answer)
+        is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
             send_answer(request, answer)
-            return
+            return None if is_noted else replace(answer, headers=(*COMMON_HEADERS, *answer.headers))
         try:
             headers = _encoded((*COMMON_HEADERS, *answer.headers))
             await send_parts(request, answer.status, headers, _parts(answer))
         finally:
             answer.blob.close()
+        return None
 
     def _audit(
         self, auditor: Auditor, request: RegistryRequest, aim: Aim, progress: _Progress, answer: AnyAnswer
-    ) -> None:
-        auditor.note(
+    ) -> bool:
+        if auditor.is_plain_reading(aim.target, aim.method, answer.status):
+            return False
+        return auditor.note(
             Deed(
                 request_id=request.request_id,
                 endpoint=self._route.endpoint,

@@ -27,6 +27,11 @@ class ShortChannel(RegistryChannel):
         return self.getPeer(), self.getHost()
 
     @cached_property
+    def is_secure(self) -> bool:
+        """Whether the connection is encrypted; it stays what it is."""
+        return bool(self.isSecure())
+
+    @cached_property
     def _is_plain(self) -> bool:
         return isinstance(self.transport, tcp.Connection) and not getattr(self.transport, "TLS", False)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,7 +10,6 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from dockreg_tx.web.body import EmptyBody
-from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.heads import Fields
 from dockreg_tx.web.intake import RegistryRequest
 
@@ -27,6 +26,8 @@ class ShortRequest(RegistryRequest):
     sentLength = 0
     code = 200
     clientproto = b"HTTP/1.1"
+
+    channel: Any
 
     def __init__(self, channel: Any, method: bytes, target: bytes, fields: Fields) -> None:
         self.channel = channel
@@ -57,6 +58,17 @@ class ShortRequest(RegistryRequest):
         """Return the last value of a field."""
         values = self.requestHeaders.getRawHeaders(key)
         return values[-1] if values else None
+
+    @property
+    def question(self) -> Hashable:
+        """All that the answer depends on."""
+        # With no proxy before us the client's port decides nothing.
+        place = getattr(self.client, "host", None)
+        return self.method, self.uri, self.requestHeaders.key, place, self.isSecure()
+
+    def isSecure(self) -> bool:
+        """Tell whether the connection is encrypted."""
+        return self.channel is not None and self.channel.is_secure
 
     @property
     def is_bare(self) -> bool:
