@@ -62,4 +62,5 @@ def table(every: Sequence[Row], samples: Mapping[str, Mapping[str, Sequence[Samp
 
 def _cell(row: Row, samples: Sequence[Sample]) -> str:
     found = costs(row, samples)
-    return f"{median(found):.4g} {row.unit} ({min(found):.4g}–{max(found):.4g}), {median(rates(samples)):.4g}{row.rate}"
+    spread = f"({min(found):.4g}–{max(found):.4g})"
+    return f"{median(found):.4g} {row.unit} {spread}, {median(rates(samples)):.4g}{row.rate}"

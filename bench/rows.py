@@ -56,7 +56,7 @@ class Row:
 
 
 def fetch(name: str, path: str, *, accept: str = "", body: bytes | None = None, **more: object) -> Row:
-    """Return a row of GETs by wrk over eight connections; the number of bytes tells whether all were right."""
+    """Return a row of GETs by wrk over eight connections; the number of bytes tells if all were right."""
     headers = {"Accept": accept} if accept else {}
 
     async def run(server: Server, seconds: float) -> float:

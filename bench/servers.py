@@ -30,10 +30,10 @@ class Server:
     """
 
     name: str
-    version: str
     root: Path
     files: Path
     core: int | None
+    version: str
     port: int = 0
     fixed: dict[str, str] = field(default_factory=dict)
     #: A registry; static file servers answer only some rows.
@@ -117,7 +117,7 @@ class Server:
 
 
 class Dockreg(Server):
-    """This checkout, with authentication on and everything flushed."""
+    """The checkout itself, with authentication on and everything flushed."""
 
     def command(self) -> Sequence[str]:
         twistd = Path(sys.executable).with_name("twistd")
@@ -162,9 +162,9 @@ class Zot(Server):
     def command(self) -> Sequence[str]:
         settings = self.files / "config.json"
         settings.write_text(
-            '{"distSpecVersion": "1.1.1", "storage": {"rootDirectory": "%s", "commit": true, "gc": false},'
-            ' "http": {"address": "127.0.0.1", "port": "%d"}, "log": {"level": "info"}}'
-            % (self.root, self.port)
+            f'{{"distSpecVersion": "1.1.1", "log": {{"level": "info"}},'
+            f' "storage": {{"rootDirectory": "{self.root}", "commit": true, "gc": false}},'
+            f' "http": {{"address": "127.0.0.1", "port": "{self.port}"}}}}'
         )
         return [self.program, "serve", str(settings)]
 
@@ -194,26 +194,27 @@ def servers(data: Path, *, core: int | None, only: Sequence[str] = ()) -> list[S
         only: names of those to take, all when empty.
     """
 
-    # Beside the tests' own sockets nothing of this is fast storage: settings and logs lie with the data.
-    def places(name: str) -> tuple[Path, Path, int | None]:
-        return data / name / "root", data / name / "files", core
+    def places(name: str) -> tuple[str, Path, Path, int | None]:
+        return name, data / name / "root", data / name / "files", core
+
+    def version(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = (done.stdout + done.stderr).splitlines() or ["?"]
+        return " ".join(lines[0].split())
 
     found: list[Server] = [
-        Dockreg("dockreg", _version([sys.executable, "-m", "dockreg_tx", "version"]), *places("dockreg"))
+        Dockreg(*places("dockreg"), version(sys.executable, "-m", "dockreg_tx", "version"))
     ]
-    built = TOOLS / "registry"
-    if built.exists():
-        version = _version([str(built), "--version"])
-        found.append(Distribution(REFERENCE, version, *places(REFERENCE), program=str(built)))
-    if shutil.which("docker-registry"):
-        version = _version(["docker-registry", "--version"])
-        found.append(
-            Distribution("docker-registry", version, *places("docker-registry"), program="docker-registry")
-        )
+    built = str(TOOLS / "registry")
+    if Path(built).exists():
+        found.append(Distribution(*places(REFERENCE), version(built, "--version"), program=built))
+    debian = "docker-registry"
+    if shutil.which(debian):
+        found.append(Distribution(*places(debian), version(debian, "--version"), program=debian))
     if zot := os.environ.get("BENCH_ZOT"):
-        found.append(Zot("zot", _version([zot, "--version"]), *places("zot"), program=zot))
+        found.append(Zot(*places("zot"), version(zot, "--version"), program=zot))
     if shutil.which("nginx"):
-        found.append(Nginx("nginx", _version(["nginx", "-v"]), *places("nginx"), is_registry=False))
+        found.append(Nginx(*places("nginx"), version("nginx", "-v"), is_registry=False))
     return [server for server in found if not only or server.name in only]
 
 
@@ -236,8 +237,3 @@ def _children(pid: int) -> list[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())
     return found
-
-
-def _version(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return " ".join((done.stdout + done.stderr).splitlines()[0].split()) if done.stdout + done.stderr else "?"

@@ -1,4 +1,4 @@
-"""The access log: lines gathered and written together, since a line of its own costs more than most requests."""
+"""The access log: lines gathered and written together, since one by one they cost more than most requests."""
 
 from __future__ import annotations
 

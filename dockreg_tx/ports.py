@@ -239,6 +239,17 @@ class UploadStaging(Protocol):
         """
         ...
 
+    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
+        """Make the verified bytes a blob, as ``BlobStore.put``, without staging them.
+
+        Returns:
+            As ``put``; None when the upload has bytes already, or a writer: then nothing is done.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; nothing is stored.
+        """
+        ...
+
     async def discard(self, upload_id: str) -> None:
         """Remove an upload's bytes; no error when there are none."""
         ...

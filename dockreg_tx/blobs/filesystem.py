@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
 
 from dockreg_tx.blobs.cached import CachedFiles
-from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusal_of, refusals
+from dockreg_tx.blobs.disk import Disk, OpenFile, refusal_of, refusals
 from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.placing import Placing
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
 from dockreg_tx.ports import Blocking, EnsureContent, NewId
@@ -61,7 +60,7 @@ class FileBlobStore:
         self._layout = layout
         self._blocking = blocking
         self._new_id = new_id
-        self._disk = disk or Disk()
+        self._placing = Placing(layout=layout, blocking=blocking, disk=disk or Disk())
         self._cached = CachedFiles()
 
     async def open(self, digest: Digest) -> FileBlob:
@@ -113,36 +112,7 @@ class FileBlobStore:
             DigestInvalid: nothing is stored under this algorithm.
             StorageFull, StoreUnavailable: the disk refused.
         """
-        target = self._layout.blob_path(digest)
-
-        def ensure() -> None:
-            with refusals():
-                if not self._disk.still_placed(target, inode):
-                    self._put(target, [content])
-
-        inode = await self._blocking.run(self._put, target, [content])
-        return ensure
-
-    def _put(self, target: str, parts: Sequence[bytes]) -> int | None:
-        name = self._new_id()
-        passing = self._layout.passing_path("put", name)
-        with refusals():
-            descriptor = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, BLOB_MODE)
-            try:
-                self._disk.write_all(descriptor, parts, 0)
-                # When this fails the file is dropped: the kernel forgets the error and the data with it, so a
-                # second fsync would lie.
-                self._disk.fsync(descriptor)
-                return self._disk.place(
-                    passing,
-                    target,
-                    size_bytes=sum(map(len, parts)),
-                    passing=self._layout.passing_path("place", name),
-                )
-            finally:
-                os.close(descriptor)
-                with suppress(OSError):
-                    os.unlink(passing)
+        return await self._placing.put(self._new_id(), digest, content)
 
 
 def _open(path: str) -> int:

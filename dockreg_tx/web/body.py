@@ -192,6 +192,16 @@ class EmptyBody(RequestBody):
         """Take nothing."""
 
 
+class WholeBody(RequestBody):
+    """A body that came with its head."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(length_bytes=len(content), inlet=_NoInlet())
+        self._pending = [content]
+        self.received_bytes = len(content)
+        self.complete()
+
+
 class _NoInlet:
     """Where nothing comes from."""
 

@@ -1,8 +1,8 @@
 """Heads of requests that came whole, read at once: the plain ones that nearly all clients send.
 
-Whatever is not plain (a body, an odd field, a broken line) is left to the parser that reads line by line, which
-alone decides what is refused. Clients send the same fields with each request, so what was read of them is kept,
-but for the credentials: those are read anew, and fields are known again by a keyed hash.
+Whatever is not plain (an odd field, a broken line) is left to the parser that reads line by line, which alone
+decides what is refused. Clients send the same fields with each request, so what was read of them is kept, but
+for the credentials: those are read anew, and fields are known again by a keyed hash.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ BLOCK_LIMIT_BYTES = 4096
 BLOCKS_LIMIT = 1024
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_LENGTH = re.compile(rb"[0-9]{1,9}")
 #: Fields that say something of a body or of the connection, or that nobody may repeat.
-_NOT_PLAIN = frozenset(
-    {b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"cookie"}
-)
+_NOT_PLAIN = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"cookie"})
 _MAY_REPEAT = frozenset({b"accept"})
 
 
@@ -33,16 +32,24 @@ class _Block:
 
     values: Mapping[bytes, list[bytes]]
     authorization: slice | None
+    length_bytes: int = 0
 
 
 class Fields:
     """The fields of one head, with the credentials that this request brought."""
 
-    __slots__ = ("_authorization", "_values", "key")
+    __slots__ = ("_authorization", "_values", "key", "length_bytes")
 
-    def __init__(self, key: bytes, values: Mapping[bytes, list[bytes]], authorization: bytes | None) -> None:
+    def __init__(
+        self,
+        key: bytes,
+        values: Mapping[bytes, list[bytes]],
+        authorization: bytes | None,
+        length_bytes: int,
+    ) -> None:
         #: Tells these fields, credentials included, from all others.
         self.key = key
+        self.length_bytes = length_bytes
         self._values = values
         self._authorization = authorization
 
@@ -74,7 +81,7 @@ class Heads:
         if block is None:
             return None
         where = block.authorization
-        return Fields(key, block.values, None if where is None else raw[where])
+        return Fields(key, block.values, None if where is None else raw[where], block.length_bytes)
 
 
 _UNREAD = _Block({}, None)
@@ -99,7 +106,10 @@ def _read(raw: bytes) -> _Block | None:
         else:
             values.setdefault(name, []).append(value)
         start += len(line) + 2
-    return _Block(values, authorization) if _is_plain(values) else None
+    length = values.get(b"content-length", [b"0"])[0]
+    if not _is_plain(values) or _LENGTH.fullmatch(length) is None:
+        return None
+    return _Block(values, authorization, int(length))
 
 
 def _is_plain(values: Mapping[bytes, list[bytes]]) -> bool:

@@ -1,8 +1,8 @@
 """Answers that were given a moment ago, given again to the same question while nothing has changed.
 
-A fleet that pulls one image asks one question many times a second. An answer is kept for the rest of its second,
-and no longer than until the next commit of any process. The question is all that the answer depends on: what is
-asked for, every field with the credentials (as a keyed hash), and where the client is.
+A fleet that pulls one image asks one question many times a second. An answer is kept for the rest of its
+second, and no longer than until the next commit of any process. The question is all that the answer depends
+on: what is asked for, every field with the credentials (as a keyed hash), and where the client is.
 """
 
 from __future__ import annotations

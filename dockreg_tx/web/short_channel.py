@@ -1,7 +1,7 @@
-"""Connections that take a plain request, come whole and without a body, to its endpoint without detours.
+"""Connections that take a plain request, come whole in one piece, to its endpoint without detours.
 
-A head that ``heads`` can read, for a target that the ``shortcut`` knows, becomes a light request here; all else
-is parsed line by line. The endpoint is the same, and so are deadlines, pipelining and the access log.
+A head that ``heads`` can read, for a target that the ``shortcut`` knows, becomes a light request here; all
+else is parsed line by line. The endpoint is the same, and so are deadlines, pipelining and the access log.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 from twisted.internet import tcp
 
+from dockreg_tx.web.body import WholeBody
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.short_request import ShortRequest, begin
 
 _HEAD_END = b"\r\n\r\n"
-_METHODS = frozenset({b"GET", b"HEAD"})
 
 
 class ShortChannel(RegistryChannel):
@@ -51,22 +51,23 @@ class ShortChannel(RegistryChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if not (data[-4:] == _HEAD_END and self.is_idle and self.line_mode and self._begin_short(data)):
+        if not (self.line_mode and self.is_idle and self._begin_short(data)):
             super().dataReceived(data)
 
     def _begin_short(self, data: bytes) -> bool:
         """Answer a request; False, and nothing is done, when it is none of the plain ones."""
-        first_end = data.find(b"\r\n")
-        words = data[:first_end].split(b" ")
-        if len(words) != 3 or words[0] not in _METHODS or words[2] != b"HTTP/1.1":
-            return False
-        if data.find(_HEAD_END) != len(data) - 4:
+        first_end, head_end = data.find(b"\r\n"), data.find(_HEAD_END)
+        words = data[:first_end].split(b" ") if head_end >= 0 else ()
+        if len(words) != 3 or words[2] != b"HTTP/1.1":
             return False
         serve = self.site.short_way(words[0], words[1])
-        fields = None if serve is None else self.site.heads.fields(data[first_end + 2 : -2])
-        if serve is None or fields is None:
+        fields = None if serve is None else self.site.heads.fields(data[first_end + 2 : head_end + 2])
+        # All of it must be here, and nothing else.
+        if serve is None or fields is None or fields.length_bytes != len(data) - head_end - 4:
             return False
         request = ShortRequest(self, words[0], words[1], fields)
+        if fields.length_bytes:
+            request.body = WholeBody(data[head_end + 4 :])
         self._has_heard = True
         self._deadline.clear()
         self._exchange = request

@@ -9,16 +9,18 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from dockreg_tx.web.body import EmptyBody
+from dockreg_tx.web.body import EmptyBody, RequestBody
 from dockreg_tx.web.heads import Fields
 from dockreg_tx.web.intake import RegistryRequest
+
+_ASKING = frozenset({b"GET", b"HEAD"})
 
 
 class ShortRequest(RegistryRequest):
     """A request without a body that makes only what it needs of a Twisted one."""
 
     requestHeaders: Any
-    body = EmptyBody()
+    body: RequestBody = EmptyBody()
     content = None
     cookies = ()
     notifications: Any = ()
@@ -61,7 +63,9 @@ class ShortRequest(RegistryRequest):
 
     @property
     def question(self) -> Hashable:
-        """All that the answer depends on."""
+        """All that the answer depends on; None for what does more than ask."""
+        if self.method not in _ASKING:
+            return None
         # With no proxy before us the client's port decides nothing.
         place = getattr(self.client, "host", None)
         return self.method, self.uri, self.requestHeaders.key, place, self.isSecure()

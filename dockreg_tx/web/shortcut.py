@@ -1,8 +1,8 @@
 """The short way from a request to its endpoint: the same routes as Klein's, found by one look.
 
-It is made of the route table and knows nothing that is not in it. Only paths in their usual spelling are found
-here, without escapes or doubled slashes; all others, and every method that a route lacks, are Klein's. The tests
-of the endpoints run through both ways.
+It is made of the route table and knows nothing that is not in it. Only paths in their usual spelling are
+found here, without escapes or doubled slashes; all others, and every method that a route lacks, are Klein's.
+The tests of the endpoints run through both ways.
 """
 
 from __future__ import annotations
