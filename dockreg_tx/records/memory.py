@@ -380,10 +380,6 @@ class MemoryRecords(_MemoryContent, MemoryCollection, _MemoryAccounts):
         MemoryCollection.__init__(self)
         _MemoryAccounts.__init__(self)
 
-    def version(self) -> int | None:
-        """Return nothing: reading memory costs nothing."""
-        return None
-
     async def check(self) -> None:
         """Do nothing: memory can always be read and written."""
 

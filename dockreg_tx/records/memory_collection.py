@@ -49,6 +49,10 @@ class MemoryCollection:
     def __init__(self) -> None:
         self._collected_at: float | None = None
 
+    def version(self) -> int | None:
+        """Return nothing: reading memory costs nothing."""
+        return None
+
     async def renew_blob(self, digest: Digest, *, now: float) -> bool:
         """Begin the blob's grace period anew; False when it is gone."""
         if digest not in self._touched:

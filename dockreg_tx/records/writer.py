@@ -111,7 +111,7 @@ class SqliteWriter:
         transaction = Transaction(database)
         database.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [_run(transaction, operation) for operation in operations]
+            outcomes = [_run(transaction, operation, alone=len(operations) == 1) for operation in operations]
             # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
             self._journal.append(transaction.entries)
             database.execute("COMMIT")
@@ -191,8 +191,10 @@ class SqliteWriter:
             return 0
 
 
-def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
-    """Run one operation in a savepoint."""
+def _run(transaction: Transaction, operation: Operation[Any], *, alone: bool) -> Outcome:
+    """Run one operation in a savepoint; one that is alone has the transaction for it."""
+    if alone:
+        return _run_alone(transaction, operation)
     kept, kept_files = len(transaction.entries), len(transaction.undo)
     transaction.execute("SAVEPOINT operation")
     try:
@@ -208,6 +210,22 @@ def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
         return Outcome(error=_port_error(error))
     transaction.execute("RELEASE operation")
     return Outcome(result)
+
+
+def _run_alone(transaction: Transaction, operation: Operation[Any]) -> Outcome:
+    connection = transaction.database.conn
+    try:
+        return Outcome(operation(transaction))
+    except Exception as error:
+        if not connection.in_transaction:
+            # SQLite gave it up.
+            raise
+        transaction.entries.clear()
+        transaction.roll_back_files()
+        connection.execute("ROLLBACK")
+        # What follows finds a transaction to commit.
+        connection.execute("BEGIN IMMEDIATE")
+        return Outcome(error=_port_error(error))
 
 
 def _port_error(error: Exception) -> Exception:

@@ -17,12 +17,12 @@ _ASKING = frozenset({b"GET", b"HEAD"})
 
 
 class ShortRequest(RegistryRequest):
-    """A request without a body that makes only what it needs of a Twisted one."""
+    """A request that came whole; it makes only what it needs of a Twisted one."""
 
     requestHeaders: Any
     body: RequestBody = EmptyBody()
     content = None
-    cookies = ()
+    cookies: Any = ()
     notifications: Any = ()
     startedWriting = 0
     sentLength = 0
@@ -44,12 +44,12 @@ class ShortRequest(RegistryRequest):
         self.started_at = site.now()
 
     @property
-    def path(self) -> bytes:
+    def path(self) -> bytes:  # type: ignore[override]  # nobody sets it
         """The target without its query."""
         return self.uri.partition(b"?")[0]
 
     @property
-    def responseHeaders(self) -> Headers:
+    def responseHeaders(self) -> Headers:  # type: ignore[override]  # nobody sets it
         """Fields that are sent with any answer, made when something sets one."""
         headers = self.__dict__.get("_response_headers")
         if headers is None:
