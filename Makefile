@@ -38,7 +38,7 @@ check: $(VENV)/.installed-test
 # Other registries are measured when they are there: docker-registry and nginx from Debian, distribution by
 # tests/clients/install_go.sh github.com/distribution/distribution/v3/cmd/registry@v3.1.2, zot by BENCH_ZOT.
 bench: $(VENV)/.installed-test
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench --write $(ARGS)
 
 fault: $(VENV)/.installed-test
 ifeq ($(filter fuzz machines,$(ONLY)),)

@@ -8,14 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from bench import content, report, rows
-from bench.rows import Row, Sample
-from bench.servers import Server, servers
-
-Samples = dict[str, dict[str, list[Sample]]]
+from bench import bulk, content, page, report, rows, states
+from bench.report import Samples
+from bench.rows import Row
+from bench.servers import TOP, Server, servers
 
 
 def say(text: str) -> None:
@@ -26,33 +25,81 @@ def say(text: str) -> None:
 async def measure(
     running: Sequence[Server], wanted: Sequence[Row], *, rounds: int, seconds: float
 ) -> Samples:
-    """Run every row on every server, round by round, so that a slow minute of the machine hits all alike."""
-    samples: Samples = {
-        row.name: {server.name: [] for server in running if row.takes(server)} for row in wanted
-    }
+    """Run every row on every server, round by round: a slow minute of the machine hits all alike."""
+    samples: Samples = {row.name: {} for row in wanted}
     for number in range(rounds):
         for row in wanted:
             for server in running:
                 if row.takes(server):
                     sample = await row.sample(server, seconds)
-                    samples[row.name][server.name].append(sample)
+                    samples[row.name].setdefault(server.name, []).append(sample)
             say(f"round {number + 1}: {report.line(row, samples[row.name])}")
     return samples
 
 
-async def bench_small(data: Path, options: argparse.Namespace) -> Samples:
-    """Measure single requests and small images, with memory as the disk."""
+Fill = Callable[[Server], Awaitable[None]]
+
+
+async def bench(
+    data: Path, options: argparse.Namespace, every: Sequence[Row], fill: Fill, *, rounds: int
+) -> Samples:
+    """Start all servers on fresh roots under ``data``, fill and measure them."""
+    wanted = [row for row in every if report.is_wanted(row, options.rows)]
+    if not wanted:
+        return {}
     found = servers(data, core=options.core, only=options.servers)
-    wanted = [row for row in rows.small_rows() if report.is_wanted(row, options.rows)]
     try:
         for server in found:
             server.start()
-            await content.fill(server)
+            await fill(server)
             say(f"{server.name} is filled: {server.version}")
-        return await measure(found, wanted, rounds=options.rounds, seconds=options.seconds)
+        return await measure(found, wanted, rounds=rounds, seconds=options.seconds)
     finally:
         for server in found:
             server.stop()
+        shutil.rmtree(data, ignore_errors=True)
+
+
+async def bench_all(memory: Path, disk: Path, options: argparse.Namespace) -> int:
+    """Measure everything that was asked for, and write it down."""
+    rounds = options.rounds
+    small = rows.small_rows()
+    samples = await bench(memory / "small", options, small, content.fill, rounds=rounds)
+    large = bulk.rows(quick=options.quick)
+
+    async def fill_large(server: Server) -> None:
+        await bulk.fill(server, bulk.MIB * (256 if options.quick else 1024))
+
+    samples |= await bench(memory / "large", options, large, fill_large, rounds=max(1, rounds // 2))
+
+    async def fill_nothing(_server: Server) -> None:
+        """Start empty."""
+
+    on_disk = rows.disk_rows()
+    samples |= await bench(disk / "disk", options, on_disk, fill_nothing, rounds=max(1, rounds // 2))
+    every = [*small, *large, *on_disk]
+    tables: dict[str, str] = {}
+    if not options.rows:
+        states_found = states.memory(
+            memory, core=options.core, only=options.servers, connections=states.CONNECTIONS
+        )
+        head = ["start", "idle", f"{states.CONNECTIONS:,} idle connections"]
+        tables["Start and memory"] = page.size_table(states_found, head)
+        most = 100_000 if options.quick else 1_000_000
+        sizes = await states.sizes(
+            memory, core=options.core, most=most, rounds=rounds, seconds=options.seconds, say=say
+        )
+        head = [f"{size:,}" for size in states.SIZES if size <= most]
+        tables["Cost against the number of tags and repositories (dockreg)"] = page.size_table(sizes, head)
+    sys.stdout.write(report.table(every, samples) + "\n")
+    for title, text in tables.items():
+        sys.stdout.write(f"\n{title}\n{text}\n")
+    if options.write:
+        found = servers(memory, core=options.core, only=options.servers)
+        where = "servers and clients free to run anywhere" if options.core is None else "servers on one core"
+        how = f"{'quick, ' if options.quick else ''}{rounds} rounds, {where}, clients on the other"
+        page.write(every, samples, found, tables, how=how, now=page.today())
+    return 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,6 +111,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--servers", nargs="*", default=[])
     parser.add_argument("--rows", nargs="*", default=[], help="words that a row's name must hold")
     parser.add_argument("--unpinned", action="store_true")
+    parser.add_argument("--disk", type=Path, default=TOP / "var", help="a folder on a real disk")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and the history")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 2)
@@ -72,13 +121,14 @@ def main(arguments: Sequence[str]) -> int:
         # Clients on the first core, servers on the second.
         os.sched_setaffinity(0, {0})
         options.core = 1
-    data = Path(tempfile.mkdtemp(prefix="dockreg-bench-", dir="/dev/shm"))
+    options.disk.mkdir(parents=True, exist_ok=True)
+    memory = Path(tempfile.mkdtemp(prefix="dockreg-bench-", dir="/dev/shm"))
+    disk = Path(tempfile.mkdtemp(prefix="bench-", dir=options.disk))
     try:
-        samples = asyncio.run(bench_small(data, options))
+        return asyncio.run(bench_all(memory, disk, options))
     finally:
-        shutil.rmtree(data, ignore_errors=True)
-    sys.stdout.write(report.table(rows.small_rows(), samples) + "\n")
-    return 0
+        shutil.rmtree(memory, ignore_errors=True)
+        shutil.rmtree(disk, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from statistics import median
 from bench.rows import Row, Sample
 from bench.servers import REFERENCE
 
+#: By row, then by server.
+Samples = dict[str, dict[str, list[Sample]]]
 _UNITS = {"µs": 1e6, "ms": 1e3, "s": 1.0}
 
 

@@ -23,26 +23,22 @@ from dockreg_tx.access.callers import Caller
 from dockreg_tx.oci.errors import NameInvalid, RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.scopes import Scope
-from dockreg_tx.web.answers import Answer, AnyAnswer, BlobAnswer, Headers, PartsAnswer
+from dockreg_tx.web.answers import Answer, AnyAnswer, Headers
 from dockreg_tx.web.audit import Auditor, Deed
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
-from dockreg_tx.web.outflow import Slice, send_parts, send_text
+from dockreg_tx.web.outflow import send_parts, send_text
 from dockreg_tx.web.recent import Given, RecentAnswers
+from dockreg_tx.web.sending import COMMON_HEADERS, HeadersOf, encoded, parts_of, send_answer
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
 Work = Coroutine[Any, Any, None]
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
 
-#: On every answer: old dockers need the first; content is the users', so browsers must not guess its type.
-COMMON_HEADERS: Headers = (
-    ("Docker-Distribution-API-Version", "registry/2.0"),
-    ("X-Content-Type-Options", "nosniff"),
-)
 #: Where passwords are changed for tokens, a token cannot be asked for.
 PASSWORD_CHALLENGE = 'Basic realm="dockreg"'  # noqa: S105 - asks for one
 _log = Logger()
@@ -266,8 +262,8 @@ class Endpoint:
             send_answer(request, answer)
             return None if is_noted else replace(answer, headers=(*COMMON_HEADERS, *answer.headers))
         try:
-            headers = _encoded((*COMMON_HEADERS, *answer.headers))
-            await send_parts(request, answer.status, headers, _parts(answer))
+            headers = encoded((*COMMON_HEADERS, *answer.headers))
+            await send_parts(request, answer.status, headers, parts_of(answer))
         finally:
             answer.blob.close()
         return None
@@ -285,7 +281,7 @@ class Endpoint:
                 target=aim.target,
                 caller=progress.caller,
                 origin=progress.origin,
-                authorization=_RequestHeaders(request).get("Authorization"),
+                authorization=HeadersOf(request).get("Authorization"),
                 parts=aim.parts,
             ),
             answer,
@@ -299,7 +295,7 @@ class Endpoint:
                 method=aim.method,
                 path=aim.path,
                 query=aim.query,
-                headers=_RequestHeaders(request),
+                headers=HeadersOf(request),
                 body=request.body,
                 caller=progress.caller or Caller(self._guard.anonymous),
                 origin=progress.origin,
@@ -332,7 +328,7 @@ class Endpoint:
         if target.rights is Need.NOTHING:
             return
         caller = await guard.identify(
-            _RequestHeaders(request).get("Authorization"),
+            HeadersOf(request).get("Authorization"),
             progress.origin,
             takes_tokens=target.rights is not Need.PASSWORD,
         )
@@ -363,17 +359,6 @@ def _valid_name(parts: Mapping[str, str]) -> RepositoryName | None:
         return None
 
 
-class _RequestHeaders:
-    """Headers of a Twisted request."""
-
-    def __init__(self, request: IRequest) -> None:
-        self._headers = request.requestHeaders
-
-    def get(self, name: str) -> str | None:
-        values = self._headers.getRawHeaders(name.encode("latin-1"))
-        return None if not values else b", ".join(values).decode("latin-1")
-
-
 @implementer(IResource)
 class _AnswerResource(Resource):
     """Sends an answer; what Klein's error handlers may return to have the whole answer to themselves."""
@@ -402,20 +387,3 @@ def _answer_routing_error(request: IRequest, failure: Failure) -> IResource:
 def _method_not_allowed(request_id: str, allow: str) -> Answer:
     message = "this method is not offered here: see the Allow header"
     return status_answer(405, message, request_id=request_id, headers=(("Allow", allow),))
-
-
-def send_answer(request: RegistryRequest, answer: Answer) -> None:
-    """Write a whole answer and end the request."""
-    send_text(request, answer.status, (*COMMON_HEADERS, *answer.headers), answer.body)
-
-
-def _parts(answer: BlobAnswer | PartsAnswer) -> Sequence[bytes | Slice]:
-    if isinstance(answer, BlobAnswer):
-        return [(answer.blob, answer.start_bytes, answer.length_bytes)]
-    return [
-        part if isinstance(part, bytes) else (answer.blob, part.start, part.length) for part in answer.parts
-    ]
-
-
-def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

@@ -15,6 +15,9 @@ from dockreg_tx.web.body import WholeBody
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.short_request import ShortRequest, begin
 
+#: What one read takes from the socket, at other times and while a body comes.
+READ_BYTES = 64 * 1024
+BODY_READ_BYTES = 256 * 1024
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -34,6 +37,16 @@ class ShortChannel(RegistryChannel):
     @cached_property
     def _is_plain(self) -> bool:
         return isinstance(self.transport, tcp.Connection) and not getattr(self.transport, "TLS", False)
+
+    def open_body(self) -> None:
+        """Read the body, in larger pieces than requests come in."""
+        self.transport.bufferSize = BODY_READ_BYTES
+        super().open_body()
+
+    def allContentReceived(self) -> None:
+        """End the body."""
+        self.transport.bufferSize = READ_BYTES
+        super().allContentReceived()
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer: at once, when none wait before them, without a turn of the reactor."""
