@@ -132,6 +132,15 @@ async def _pull_shared(connection: Connection, _number: int) -> None:
     await content.pull(connection, APP, "v1", SHARED)
 
 
+async def _get_another(connection: Connection, number: int) -> None:
+    # A field of its own for each request: nothing that was answered before can be answered again.
+    headers = {"Accept": MANIFEST_TYPE, "X-Request-Id": f"{number}-{time.monotonic_ns()}"}
+    tag = time.monotonic_ns() % content.LISTED
+    answer = await connection.request("GET", f"/v2/{TAGS}/manifests/t{tag:04d}", headers=headers)
+    if answer.body != SHARED.manifest:
+        raise WrongAnswer("another manifest")
+
+
 def small_rows() -> list[Row]:
     """Return what is about single requests and small images."""
     manifest, layer = SHARED.manifest, f"/v2/{APP}/blobs/{digest_of(SHARED.layer)}"
@@ -141,6 +150,7 @@ def small_rows() -> list[Row]:
         fetch("GET /v2/", "/v2/", must=1.2),
         fetch("manifest GET by tag", by_tag, accept=kind, body=manifest, must=4, files=True),
         fetch("manifest GET by digest", by_digest, accept=kind, body=manifest, must=4),
+        repeated("manifest GET by tag, each request another", _get_another, clients=8),
         head("manifest HEAD by tag", by_tag, accept=kind, must=4),
         head("manifest HEAD by digest", by_digest, accept=kind, must=4),
         head("blob HEAD", layer),
