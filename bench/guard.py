@@ -1,4 +1,4 @@
-"""The guard against getting slower: a few rows beside Debian's docker-registry, and what was reached before."""
+"""The guard against getting slower: a few rows beside Debian's docker-registry, and what was reached."""
 
 from __future__ import annotations
 
