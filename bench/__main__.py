@@ -86,8 +86,9 @@ async def bench_all(memory: Path, disk: Path, options: argparse.Namespace) -> in
         head = ["start", "idle", f"{states.CONNECTIONS:,} idle connections"]
         tables["Start and memory"] = page.size_table(states_found, head)
         most = 100_000 if options.quick else 1_000_000
+        times = 1 if options.quick else rounds
         sizes = await states.sizes(
-            memory, core=options.core, most=most, rounds=rounds, seconds=options.seconds, say=say
+            memory, core=options.core, most=most, rounds=times, seconds=options.seconds, say=say
         )
         head = [f"{size:,}" for size in states.SIZES if size <= most]
         tables["Cost against the number of tags and repositories (dockreg)"] = page.size_table(sizes, head)
@@ -105,7 +106,7 @@ async def bench_all(memory: Path, disk: Path, options: argparse.Namespace) -> in
 def main(arguments: Sequence[str]) -> int:
     """Run."""
     parser = argparse.ArgumentParser(prog="bench")
-    parser.add_argument("--quick", action="store_true", help="three short rounds, small files")
+    parser.add_argument("--quick", action="store_true", help="two short rounds, small files")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--servers", nargs="*", default=[])
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--disk", type=Path, default=TOP / "var", help="a folder on a real disk")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and the history")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 2)
     options.core = None
     if not options.unpinned and (os.cpu_count() or 1) > 1:
