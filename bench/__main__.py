@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str]) -> int:
         # Clients on the first core, servers on the second.
         os.sched_setaffinity(0, {0})
         options.core = 1
+    # So that servers end and folders go, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options.disk.mkdir(parents=True, exist_ok=True)
     memory = Path(tempfile.mkdtemp(prefix="dockreg-bench-", dir="/dev/shm"))
     disk = Path(tempfile.mkdtemp(prefix="bench-", dir=options.disk))

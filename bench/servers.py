@@ -200,7 +200,7 @@ def servers(data: Path, *, core: int | None, only: Sequence[str] = ()) -> list[S
     def version(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = (done.stdout + done.stderr).splitlines() or ["?"]
-        return " ".join(lines[0].split())
+        return " ".join(word for word in lines[0].split() if not word.startswith("/"))
 
     found: list[Server] = [
         Dockreg(*places("dockreg"), version(sys.executable, "-m", "dockreg_tx", "version"))
