@@ -5,7 +5,7 @@
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
 #   make bench [ARGS=--quick]       dockreg beside other registries; writes docs/performance.md
-#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, fuzz, machines
+#   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, logins, fuzz, machines
 
 PYTHON ?= python3
 VENV := .venv

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TextIO
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dockreg_tx.logs import access_fields, access_line, printable
+from dockreg_tx.logs import NOBODY, access_fields, access_line, printable, worker_text
 from dockreg_tx.web.site import AccessEntry
 
 #: A line waits no longer than this, and is lost if the process is killed meanwhile.
@@ -70,27 +70,40 @@ class AccessLog:
             return
 
 
-def text_entry(entry: AccessEntry) -> str:
+def entry_form(form: str, worker: Mapping[str, int] = NOBODY) -> Callable[[AccessEntry], str]:
+    """Return what makes a line of an entry.
+
+    Args:
+        form: ``text`` or ``json``.
+        worker: number and process id to be named in each line, where several processes write.
+    """
+    if form == "text":
+        return partial(text_entry, who=worker_text(worker))
+    return partial(json_entry, worker=worker, who="".join(f', "{name}": {worker[name]}' for name in worker))
+
+
+def text_entry(entry: AccessEntry, *, who: str = "") -> str:
     """Return an entry as ``logs.text_line`` would write it."""
-    return f"{_moment(entry)} info  {printable(access_line(entry), 16 * 1024)}"
+    return f"{_moment(entry)} info  {who}{printable(access_line(entry), 16 * 1024)}"
 
 
-def json_entry(entry: AccessEntry) -> str:
-    """Return an entry as ``logs.json_line`` would write it."""
+def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
+    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
     line = access_line(entry)
     if _PLAIN.fullmatch(
         entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
     ):
         message = line.replace('"', '\\"')
         return (
-            f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access", "msg": "{message}", '
+            f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
+            f'"msg": "{message}", '
             f'"peer": "{entry.peer}", "user": "{entry.user}", "method": "{entry.method}", '
             f'"uri": "{entry.uri}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
             f'"received_bytes": {entry.received_bytes}, '
             f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
             f'"user_agent": "{entry.user_agent}", "request_id": "{entry.request_id}"}}'
         )
-    document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", "msg": line}
+    document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
     return json.dumps({**document, **access_fields(entry)})
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import TextIO
 
 from twisted.logger import (
@@ -22,6 +23,8 @@ from dockreg_tx.web.site import AccessEntry
 
 #: Longest field taken from a request; more is cut, so that nobody fills the log's disk with one header.
 FIELD_LIMIT_CHARACTERS = 1024
+#: The worker of a server that has none.
+NOBODY: Mapping[str, int] = MappingProxyType({})
 #: A traceback may take this much.
 _FAILURE_LIMIT_CHARACTERS = 16 * 1024
 
@@ -44,28 +47,34 @@ class LineObserver:
             return
 
 
-def is_text(form: str, out: TextIO) -> bool:
-    """Tell whether lines of this form are text, and not JSON, on ``out``."""
-    return form == "text" or (form == "auto" and out.isatty())
+def line_form(out: TextIO, form: str) -> str:
+    """Return ``text`` or ``json``; of ``auto``, text when ``out`` is a terminal."""
+    is_text = form == "text" or (form == "auto" and out.isatty())
+    return "text" if is_text else "json"
 
 
-def line_observer(out: TextIO, *, form: str, level: str) -> ILogObserver:
+def line_observer(
+    out: TextIO, *, form: str, level: str, worker: Mapping[str, int] | None = None
+) -> ILogObserver:
     """Return an observer that writes to ``out``.
 
     Args:
         out: a text stream.
         form: ``text``, ``json``, or ``auto``: text when ``out`` is a terminal.
         level: least level written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
+        worker: number and process id to be named in each line, where several processes write.
     """
-    observer = LineObserver(out, text_line if is_text(form, out) else json_line)
+    render = text_line if line_form(out, form) == "text" else json_line
+    observer = LineObserver(out, partial(render, worker=worker or {}))
     wanted = LogLevel.levelWithName(level)
     return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=wanted)])
 
 
-def text_line(event: LogEvent) -> str:
+def text_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
     """Return an event as text; control characters are escaped, line ends too."""
     level = event.get("log_level", LogLevel.info).name
-    line = f"{_time_text(event)} {level:<5} {printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
+    who = worker_text(worker)
+    line = f"{_time_text(event)} {level:<5} {who}{printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
     failure = event.get("log_failure")
     if failure is not None:
         # Only our own code's lines stand in a traceback, so its line ends may stay.
@@ -73,12 +82,18 @@ def text_line(event: LogEvent) -> str:
     return line
 
 
-def json_line(event: LogEvent) -> str:
+def worker_text(worker: Mapping[str, int]) -> str:
+    """Return what names a worker in a line of text; nothing for a server that has none."""
+    return f"[{' '.join(f'{name} {number}' for name, number in worker.items())}] " if worker else ""
+
+
+def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
     """Return an event as one JSON object: ``ts``, ``level``, ``logger``, ``msg``, perhaps more."""
     document: dict[str, object] = {
         "ts": _time_text(event),
         "level": event.get("log_level", LogLevel.info).name,
         "logger": event.get("log_namespace", "-"),
+        **worker,
         "msg": formatEvent(event)[:_FAILURE_LIMIT_CHARACTERS],
     }
     if "request_id" in event:

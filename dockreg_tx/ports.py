@@ -7,7 +7,7 @@ or ``sqlite3.Error``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ParamSpec, Protocol, TypeVar
@@ -71,6 +71,26 @@ class Body(Protocol):
         ...
 
 
+class WriteGate(Protocol):
+    """Whether the disk is trusted with writes; shut by the first error that is the disk's own fault."""
+
+    def check(self) -> None:
+        """Do nothing while writes are taken.
+
+        Raises:
+            StoreUnavailable: they are not; says why.
+        """
+        ...
+
+    def note(self, error: OSError) -> None:
+        """Shut if an error is the disk's own fault."""
+        ...
+
+    def shut(self, reason: str, *, is_final: bool = False) -> None:
+        """Take no more writes, for this reason; ``is_final``: until the next start."""
+        ...
+
+
 # --- bytes ------------------------------------------------------------------------------------------------
 
 
@@ -89,6 +109,10 @@ class OpenBlob(Protocol):
         Raises:
             StoreUnavailable: the disk failed.
         """
+        ...
+
+    def suspect(self) -> None:
+        """Note that it could not be read to its end, so that the scrub looks at it soon."""
         ...
 
     def close(self) -> None:
@@ -639,6 +663,176 @@ class InspectRecords(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class MovedBlob:
+    """A blob that another registry left to one of its repositories; its bytes are in the store."""
+
+    repository: RepositoryName
+    digest: Digest
+    size_bytes: int
+    #: Whether the bytes were hashed on their way.
+    is_verified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTag:
+    """A tag that another registry left; its manifest was moved before it."""
+
+    repository: RepositoryName
+    tag: Tag
+    digest: Digest
+
+
+MovedContent = MovedBlob | NewManifest | MovedTag
+
+
+class MoveVerdict(StrEnum):
+    """What became of content that was moved in."""
+
+    NEW = "new"
+    #: It was here already.
+    PRESENT = "present"
+    #: A tag that somebody changed here, or a blob in quarantine: it stays as it is.
+    KEPT = "kept"
+    #: It contradicts what is recorded, or its manifest is not here.
+    REFUSED = "refused"
+
+
+class MoveRecords(Protocol):
+    """Records of what other registries leave; only the command asks for it."""
+
+    async def move_in(
+        self,
+        contents: Sequence[MovedContent],
+        *,
+        ensure: Callable[[Digest], None],
+        is_enough: Callable[[], bool],
+        now: float,
+    ) -> list[MoveVerdict]:
+        """Record content whose bytes are stored, in one transaction, journal first.
+
+        Args:
+            contents: in order; a tag after its manifest.
+            ensure: puts bytes back that garbage collection took meanwhile. Blocks.
+            is_enough: asked after each; True ends the transaction early, for others wait for the lock.
+            now: seconds since the epoch.
+
+        Returns:
+            A verdict for each that was looked at, in order, of the first one at least.
+
+        Raises:
+            StorageFull, StoreUnavailable: nothing was recorded.
+        """
+        ...
+
+
+class SourceUnreadable(Exception):
+    """A file of the other registry cannot be read; the text says which and why."""
+
+
+class MovedBytes(Protocol):
+    """Brings bytes that others left into the store; everything here blocks."""
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the length of a stored blob, None when there is none."""
+        ...
+
+    def read(self, digest: Digest, limit_bytes: int) -> bytes | None:
+        """Return a stored blob's bytes, cut one byte above the limit; None when there are none."""
+        ...
+
+    def bring(self, source: str, digest: Digest, *, verify: bool) -> None:
+        """Make the file ``source`` a blob, unless there is one of this digest.
+
+        Raises:
+            SourceUnreadable: the file cannot be read.
+            DigestMismatch: with ``verify``, its bytes are others.
+            StorageFull, StoreUnavailable: our disk refuses.
+        """
+        ...
+
+    def receive(self, pieces: Iterable[bytes], expected: Digest | None = None) -> tuple[Digest, int]:
+        """Store bytes that arrive in pieces; ``expected`` is what they must hash to, None: to anything.
+
+        Raises:
+            DigestMismatch: they hash to something else.
+            StorageFull, StoreUnavailable: our disk refuses.
+        """
+        ...
+
+    def sync(self) -> None:
+        """Return when everything brought so far is on disk."""
+        ...
+
+    def ensure(self, digest: Digest) -> None:
+        """Bring a blob of the present batch again if garbage collection took it since."""
+        ...
+
+    def forget_sources(self) -> None:
+        """Begin the next batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubState:
+    """How far a pass of the scrub got; times in seconds since the epoch, ``ended_at`` None till its end."""
+
+    began_at: float
+    ended_at: float | None = None
+    #: The text of the last digest that was checked.
+    cursor: str = ""
+    checked: int = 0
+    damaged: int = 0
+
+    def after(self, digest: Digest, *, is_damaged: bool) -> ScrubState:
+        """Return the state when this blob was checked."""
+        return ScrubState(self.began_at, None, str(digest), self.checked + 1, self.damaged + is_damaged)
+
+    def end(self, now: float, *, damaged: int) -> ScrubState:
+        """Return the state at the end, with so much more damage."""
+        return ScrubState(self.began_at, now, self.cursor, self.checked, self.damaged + damaged)
+
+
+class ScrubRecords(InspectRecords, Protocol):
+    """What the scrub asks and repairs beside that."""
+
+    async def recorded_blob(self, digest: Digest) -> RecordedBlob | None:
+        """Return one blob, None when none is recorded."""
+        ...
+
+    async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
+        """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
+        ...
+
+    async def scrub_state(self) -> ScrubState | None:
+        """Return how far the scrub got, None before the first one."""
+        ...
+
+    async def note_scrub(self, state: ScrubState) -> None:
+        """Record how far the scrub got."""
+        ...
+
+    async def manifest_copy(self, digest: Digest) -> bytes | None:
+        """Return the bytes of a manifest that a row holds, None when none does."""
+        ...
+
+    async def damaged_copies(self) -> list[Digest]:
+        """Return the manifests whose bytes in a row are not what their digest says."""
+        ...
+
+    async def mend_copy(self, digest: Digest, content: bytes) -> None:
+        """Replace the bytes of a manifest in every row that holds them."""
+        ...
+
+    async def damaged_rows(self) -> list[str]:
+        """Return what the rows are called whose checksum is wrong, such as ``tag team/app:latest``."""
+        ...
+
+    async def clock_is_steady(self, now: float, *, jump_seconds: float, hold_seconds: float) -> bool:
+        """Note the time; False when it jumped forward, now or less than ``hold_seconds`` ago."""
+        ...
+
+
 class UploadRecords(Protocol):
     """Upload sessions; no truth about them is kept in a process."""
 
@@ -783,7 +977,7 @@ class Records(
     PushRecords,
     RemoveRecords,
     CollectRecords,
-    InspectRecords,
+    ScrubRecords,
     UploadRecords,
     AccountRecords,
     TokenRecords,

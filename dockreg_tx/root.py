@@ -59,7 +59,11 @@ def filesystem_type(path: str) -> int:
 
 
 def initialise_root(
-    layout: RootLayout, *, new_id: NewId, probe: FilesystemType = filesystem_type
+    layout: RootLayout,
+    *,
+    new_id: NewId,
+    probe: FilesystemType = filesystem_type,
+    beside_registry2: bool = False,
 ) -> RootFormat:
     """Make an empty or half-made root ready; a ready one only gets back the directories it lacks.
 
@@ -70,6 +74,7 @@ def initialise_root(
         layout: where.
         new_id: makes the id of this registry.
         probe: tells the type of a filesystem.
+        beside_registry2: take a directory that holds the tree of a registry:2, and leave that alone.
 
     Raises:
         RootUnusable: the directory holds something else, lies on a remote filesystem, or cannot be written.
@@ -83,7 +88,7 @@ def initialise_root(
                 for directory in _make_directories(layout):
                     _sync_directory(os.path.dirname(directory))
                 return found
-            _check_empty(layout)
+            _check_empty(layout, beside_registry2=beside_registry2)
             _make_directories(layout)
             for directory in reversed(layout.directories()):
                 _sync_directory(directory)
@@ -168,11 +173,18 @@ def _check_database(layout: RootLayout) -> None:
         )
 
 
-def _check_empty(layout: RootLayout) -> None:
+def _check_empty(layout: RootLayout, *, beside_registry2: bool) -> None:
     """Refuse to scatter hundreds of directories over somebody's home."""
     ours = {os.path.basename(path) for path in (*layout.directories(), layout.lock, layout.write_lock)}
     ours |= {"lost+found", _passing_format(layout).rpartition("/")[2]}
     foreign = sorted(set(os.listdir(layout.root)) - ours)
+    if foreign == ["docker"] and _exists(os.path.join(layout.root, "docker", "registry", "v2")):
+        if beside_registry2:
+            return
+        raise RootUnusable(
+            f"{layout.root} holds the images of a registry:2: adopt them with dockreg init and "
+            f"dockreg import registry2 {layout.root}, or name an empty directory"
+        )
     if foreign:
         raise RootUnusable(
             f"{layout.root} is not empty and has no file 'format' (it holds {foreign[0]!r}): name an empty "
@@ -246,7 +258,20 @@ def _read_format(layout: RootLayout) -> RootFormat:
 @contextmanager
 def collection_lock(layout: RootLayout, *, wait: bool) -> Iterator[bool]:
     """Be the only one who collects garbage on a root; yields False when another does and we do not wait."""
-    descriptor = os.open(layout.collection_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    with _only_one(layout.collection_lock, wait=wait) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def scrub_lock(layout: RootLayout) -> Iterator[bool]:
+    """Be the only one who scrubs a root; yields False when another does."""
+    with _only_one(layout.scrub_lock, wait=False) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _only_one(path: str, *, wait: bool) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -284,6 +309,25 @@ class RootLock:
                 raise RootUnusable(f"{self._layout.root} is in use by {owner}") from error
         self._descriptor = descriptor
         self.note_owner()
+
+    def share(self) -> None:
+        """Hold the lock together with the other processes of one server; from now on, or instead of alone.
+
+        Raises:
+            RootUnusable: another server has taken it alone, or the file cannot be opened.
+        """
+        with _refusals(self._layout.root):
+            if self._descriptor is None:
+                self._descriptor = os.open(
+                    self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
+                )
+            try:
+                # The kernel lets go before it locks anew, so another server can come between.
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(self._descriptor)
+                self._descriptor = None
+                raise RootUnusable(f"{self._layout.root} is in use by another server") from error
 
     def note_owner(self) -> None:
         """Write this process's id into the lock file; again after a fork, for the parent's is out of date."""

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from dockreg_tx.settings_registry2 import ignored_variables
 from dockreg_tx.settings_sources import Found, SettingsError, find_values
 from dockreg_tx.settings_values import (
     Kind,
@@ -43,6 +44,7 @@ class Storage:
 
     root: str = _setting(text(may_be_empty=False), "./var/registry")
     low_water_bytes: int = _setting(size(), "1GiB")
+    ballast_bytes: int = _setting(size(), "64MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,14 @@ class Collection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scrubbing:
+    """The background scrub; a schedule of None means never. The rate is for one second."""
+
+    schedule_seconds: int | None = _setting(duration_or_never(least_seconds=1), "7d")
+    rate_bytes: int = _setting(size(least_bytes=1024), "20MiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """The certificate of ``tcp:`` listeners: both paths or neither."""
 
@@ -126,10 +136,13 @@ class Settings:
     manifests: Manifests
     uploads: Uploads
     gc: Collection
+    scrub: Scrubbing
     tls: Tls
     log: Log
     #: For each ``section.key`` the plain value and where it was found.
     found: Mapping[str, Found] = field(compare=False, repr=False)
+    #: Variables of distribution's (``REGISTRY_*``) without a counterpart here.
+    ignored: tuple[str, ...] = field(default=(), compare=False)
 
 
 SECTIONS: Mapping[str, type] = {
@@ -139,6 +152,7 @@ SECTIONS: Mapping[str, type] = {
     "manifests": Manifests,
     "uploads": Uploads,
     "gc": Collection,
+    "scrub": Scrubbing,
     "tls": Tls,
     "log": Log,
 }
@@ -169,7 +183,7 @@ def load_settings(
 
     Args:
         config_path: a TOML file, None for none.
-        environ: the process environment; of it, ``DOCKREG_*`` counts.
+        environ: the process environment; of it, ``DOCKREG_*`` counts, and ``REGISTRY_*`` where we know it.
         options: by name of the command line (``root``, ``listen``, ``anonymous``, ``workers``); None and an
             empty list mean "not given".
 
@@ -179,11 +193,24 @@ def load_settings(
     found = find_values(
         kinds=KINDS, defaults=DEFAULTS, config_path=config_path, environ=environ, options=options
     )
+    return settings_of(found, ignored=ignored_variables(environ, KINDS))
+
+
+def settings_of(found: Mapping[str, Found], *, ignored: Sequence[str] = ()) -> Settings:
+    """Return the settings that these plain values make.
+
+    Args:
+        found: plain value and place of each ``section.key``.
+        ignored: variables of distribution's without a counterpart here.
+
+    Raises:
+        SettingsError: one line that names place, key and allowed values.
+    """
     sections = {
         section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
         for section, cls in SECTIONS.items()
     }
-    settings = Settings(found=found, **sections)
+    settings = Settings(found=found, ignored=tuple(ignored), **sections)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
         raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")

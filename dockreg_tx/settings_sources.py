@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dockreg_tx.settings_registry2 import registry2_values
 from dockreg_tx.settings_values import Kind
 
 PREFIX = "DOCKREG_"
@@ -58,6 +59,7 @@ def find_values(
     found = {key: Found(plain, "default", f"default: {key}") for key, plain in defaults.items()}
     if config_path is not None:
         found.update(_from_file(config_path, kinds))
+    found.update(_from_registry2(environ, kinds))
     found.update(_from_environment(environ, kinds))
     found.update(_from_options(options, kinds))
     return found
@@ -103,6 +105,17 @@ def _describe(section: str, content: object) -> str:
 def _guess(name: str, sections: Iterable[str], kinds: Iterable[str]) -> str:
     homes = [key.partition(".")[0] for key in kinds if key.endswith(f".{name}")]
     return f"; {name} belongs under [{homes[0]}]" if homes else _suggest(name, sorted(sections))
+
+
+def _from_registry2(
+    environ: Mapping[str, str], kinds: Mapping[str, Kind[Any]]
+) -> Iterator[tuple[str, Found]]:
+    """Yield what variables of distribution's say; ours beat them."""
+    try:
+        for key, variable, plain in registry2_values(environ, kinds):
+            yield key, Found(plain, f"environment {variable}", f"environment: {variable}")
+    except ValueError as error:
+        raise SettingsError(f"environment: {': '.join(map(str, error.args))}") from error
 
 
 def _from_environment(

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, json_entry, text_entry
+from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, entry_form
 from dockreg_tx.logs import access_fields, access_line, json_line, text_line
 from dockreg_tx.web.site import AccessEntry
 
@@ -77,10 +77,12 @@ class AccessLogTests(SynchronousTestCase):
                 "line": access_line(entry),
                 "access": access_fields(entry),
             }
-            self.assertEqual(json.loads(json_line(event)), json.loads(json_entry(entry)))
-            self.assertEqual(text_line(event), text_entry(entry))
+            for worker in ({}, {"worker": 2, "pid": 4711}):
+                as_json, as_text = entry_form("json", worker)(entry), entry_form("text", worker)(entry)
+                self.assertEqual(json_line(event, worker), as_json)
+                self.assertEqual(text_line(event, worker), as_text)
 
     def test_time(self) -> None:
         """A line bears the time of the answer."""
         moment = datetime.fromtimestamp(PLAIN.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        self.assertEqual(f"{moment}.001Z", json.loads(json_entry(PLAIN))["ts"])
+        self.assertEqual(f"{moment}.001Z", json.loads(entry_form("json")(PLAIN))["ts"])

@@ -29,6 +29,8 @@ CACHE_SECONDS = 300
 CACHE_LIMIT_ENTRIES = 10_000
 #: Two threads work off a full queue of 32 checks of 0.25 s in this time.
 RETRY_AFTER_SECONDS = 5
+#: Of the places in the queue, those that are kept for users who logged in from the same network before.
+RESERVED_SHARE = 0.25
 
 _log = Logger()
 
@@ -88,7 +90,11 @@ class Authenticator:
         if known is not None and key in self._verified:
             return known[1]
         is_right = await self._checks.run(
-            key, password, stored, begin=lambda: self._throttle.begin(source, username)
+            key,
+            password,
+            stored,
+            is_known=self._throttle.knows(source, username),
+            begin=lambda: self._throttle.begin(source, username),
         )
         # Read again: the account may have changed while bcrypt ran.
         known = await self._known_account(username)
@@ -102,6 +108,10 @@ class Authenticator:
         """Return a user by name, None when there is none or it is disabled."""
         known = await self._known_account(name)
         return None if known is None else known[1]
+
+    async def generation(self) -> int:
+        """Return a number that moves whenever a right may have been taken away or given."""
+        return await self._accounts.access_generation()
 
     async def _known_account(self, name: str) -> tuple[Account, Principal] | None:
         """Return an enabled account with its principal."""
@@ -154,16 +164,30 @@ class _PasswordChecks:
     def __init__(self, blocking: Blocking, queue_limit: int) -> None:
         self._blocking = blocking
         self._queue_limit = queue_limit
+        self._strangers_limit = queue_limit - int(queue_limit * RESERVED_SHARE)
         self._waiting: dict[bytes, list[Deferred[bool]]] = {}
 
-    async def run(self, key: bytes, password: str, stored: str, *, begin: Callable[[], None]) -> bool:
-        """Return whether the password is right; ``begin`` may refuse a check that is not running yet."""
+    async def run(
+        self, key: bytes, password: str, stored: str, *, is_known: bool, begin: Callable[[], None]
+    ) -> bool:
+        """Return whether the password is right.
+
+        Args:
+            key: equal for equal checks.
+            password: as it was typed.
+            stored: the hash that it is compared with.
+            is_known: whether the client may take the places that are kept free of strangers.
+            begin: may refuse a check that is not running yet.
+
+        Raises:
+            TooManyRequests: too many wait.
+        """
         waiter: Deferred[bool] = Deferred()
         waiters = self._waiting.get(key)
         if waiters is not None:
             waiters.append(waiter)
             return await waiter
-        if len(self._waiting) >= self._queue_limit:
+        if len(self._waiting) >= (self._queue_limit if is_known else self._strangers_limit):
             raise TooManyRequests("too many logins at once: try again soon", RETRY_AFTER_SECONDS)
         begin()
         self._waiting[key] = [waiter]

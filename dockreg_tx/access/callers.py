@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dockreg_tx.access.accounts import Authenticator
 from dockreg_tx.access.grants import Principal, decide
 from dockreg_tx.access.robots import ROBOT_PREFIX, RandomBytes, StoredTokens, confined
-from dockreg_tx.access.tokens import Asked, TokenIssuer, invalid_token
+from dockreg_tx.access.tokens import CACHE_LIMIT_ENTRIES, Asked, Claims, TokenIssuer, invalid_token
 from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import NewId, TokenKind
@@ -53,6 +53,8 @@ class Callers:
         self._anonymous = anonymous
         self._new_id = new_id
         self._random_bytes = random_bytes
+        self._generation: int | None = None
+        self._known: dict[Claims, Caller] = {}
 
     async def authenticate(self, username: str, password: str, source: str = "") -> Principal:
         """Return whom a name and password belong to; the password may be a robot's token.
@@ -84,7 +86,28 @@ class Callers:
             if robot is None:
                 raise invalid_token("the token is unknown, revoked or has expired")
             return Caller(robot)
-        claims = self._issuer.verify(token)
+        generation = await self._passwords.generation()
+        claims = self._issuer.verify(token, generation)
+        if generation != self._generation:
+            self._generation = generation
+            self._known.clear()
+        known = self._known.get(claims)
+        if known is not None:
+            return known
+        caller = await self._caller(claims)
+        # A robot ends by the clock as well; and another request may have seen a newer generation meanwhile.
+        if claims.robot_id is None and generation == self._generation:
+            if len(self._known) >= CACHE_LIMIT_ENTRIES:
+                self._known.clear()
+            self._known[claims] = caller
+        return caller
+
+    async def _caller(self, claims: Claims) -> Caller:
+        """Return whom the claims of a token mean.
+
+        Raises:
+            Unauthorized: its user, password or robot is not what it was.
+        """
         if not claims.user:
             return Caller(self._anonymous, claims.asked)
         principal = await self._passwords.principal(claims.user)

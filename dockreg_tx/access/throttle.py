@@ -95,6 +95,10 @@ class Throttle:
             bucket.spent = max(bucket.spent - 1, 0.0)
         self._welcome.put((network, user), True)
 
+    def knows(self, source: str, user: str) -> bool:
+        """Tell whether a user logged in from a network before."""
+        return (network_of(source), user) in self._welcome
+
     def _failures(self, pair: tuple[str, str], now: float) -> _Failures:
         failures = self._pairs.get(pair)
         return _Failures() if failures is None or now - failures.last_at > FORGET_SECONDS else failures

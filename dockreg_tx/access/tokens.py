@@ -31,6 +31,8 @@ RETIRED_SECONDS = TOKEN_SECONDS + LEEWAY_SECONDS
 #: Longer than any of ours; nothing is spent on what cannot be one.
 TOKEN_LIMIT_CHARACTERS = 48 * 1024
 CACHE_LIMIT_ENTRIES = 10_000
+#: How long a look at the keys holds for remembered tokens: each look costs as much as the rest of the check.
+LOOK_SECONDS = 1.0
 CATALOG = Scope("registry", "catalog", ("*",))
 #: A token with any other header (jwk, jku, x5u, x5c, crit …) is not ours.
 _HEADERS = frozenset({"typ", "alg", "kid"})
@@ -59,6 +61,12 @@ class Asked:
             actions[key] = actions.get(key, frozenset[str]()).union(*meant)
         object.__setattr__(self, "_actions", actions)
 
+    def covered(self, actions: tuple[str, ...], repository: RepositoryName | None) -> tuple[str, ...]:
+        """Return those of some actions that are among what was asked for."""
+        if len(actions) == 1:
+            return actions if self.covers(actions[0], repository) else ()
+        return tuple(action for action in actions if self.covers(action, repository))
+
     def covers(self, action: str, repository: RepositoryName | None) -> bool:
         """Tell whether an action in a repository (None: the catalog) is among what was asked for."""
         if repository is None:
@@ -66,9 +74,9 @@ class Asked:
         return action in self._actions.get(("repository", repository.text), frozenset())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Claims:
-    """What a good token says."""
+    """What a good token says; the same object as long as the token is remembered."""
 
     #: Empty for anonymous.
     user: str
@@ -118,6 +126,8 @@ class TokenIssuer:
         self._new_id = new_id
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
         self._version = -1
+        self._generation: int | None = None
+        self._looked_at = 0.0
 
     def issue(self, principal: Principal, *, granted: Sequence[Scope], refused: Sequence[Scope]) -> str:
         """Return a token for 300 s."""
@@ -143,17 +153,24 @@ class TokenIssuer:
         header = {"typ": "JWT", "alg": ALGORITHM, "kid": key.key_id}
         return jwt.encode(header, claims, key.key, algorithms=[ALGORITHM])
 
-    def verify(self, token: str) -> Claims:
+    def verify(self, token: str, generation: int | None = None) -> Claims:
         """Return what a token says, if it is ours and in force.
+
+        Args:
+            token: as it was sent.
+            generation: of access at this moment. While it stays, a remembered token is trusted for up to
+                a second after its key was taken away; None to look at the keys each time.
 
         Raises:
             Unauthorized: it is not.
         """
-        version = self._keys.version
-        if version != self._version:
-            # A key may be gone, and its tokens with it.
-            self._verified.clear()
-            self._version = version
+        now = self._now()
+        if (
+            generation is None
+            or generation != self._generation
+            or not 0 <= now - self._looked_at < LOOK_SECONDS
+        ):
+            self._look(generation, now)
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         claims = self._verified.get(key)
         if claims is None:
@@ -161,10 +178,19 @@ class TokenIssuer:
             self._verified[key] = claims
             if len(self._verified) > CACHE_LIMIT_ENTRIES:
                 self._verified.popitem(last=False)
-        if self._now() >= claims.expires_at + LEEWAY_SECONDS:
+        if now >= claims.expires_at + LEEWAY_SECONDS:
             self._verified.pop(key, None)
             raise invalid_token("the token has expired: fetch a new one")
         return claims
+
+    def _look(self, generation: int | None, now: float) -> None:
+        """Forget all tokens if a key may be gone."""
+        version = self._keys.version
+        if version != self._version:
+            self._verified.clear()
+            self._version = version
+        self._generation = generation
+        self._looked_at = now
 
     def _read(self, token: str) -> Claims:
         if len(token) > TOKEN_LIMIT_CHARACTERS or not token.isascii():

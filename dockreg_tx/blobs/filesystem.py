@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 
 from dockreg_tx.blobs.cached import CachedFiles
 from dockreg_tx.blobs.disk import Disk, OpenFile, refusal_of, refusals
@@ -14,11 +16,24 @@ from dockreg_tx.oci.errors import BlobUnknown
 from dockreg_tx.ports import Blocking, EnsureContent, NewId
 
 
+def _forget(digest: Digest) -> None:
+    """Note nothing."""
+
+
 class FileBlob:
     """A blob's file, open for reading."""
 
-    def __init__(self, file: OpenFile, *, size_bytes: int, blocking: Blocking, cached: CachedFiles) -> None:
+    def __init__(
+        self,
+        file: OpenFile,
+        *,
+        size_bytes: int,
+        blocking: Blocking,
+        cached: CachedFiles,
+        note_suspect: Callable[[], None] = lambda: None,
+    ) -> None:
         self.size_bytes = size_bytes
+        self._note_suspect = note_suspect
         self._file = file
         self._blocking = blocking
         self._cached = cached
@@ -39,6 +54,10 @@ class FileBlob:
         with refusals(), self._file.use() as descriptor:
             return os.pread(descriptor, length_bytes, offset_bytes)
 
+    def suspect(self) -> None:
+        """Note that it could not be read to its end."""
+        self._note_suspect()
+
     def close(self) -> None:
         """Give up the descriptor."""
         self._file.close()
@@ -52,16 +71,24 @@ class FileBlobStore:
         blocking: runs every call that may wait for the disk.
         new_id: names passing files.
         disk: the system calls.
+        note_suspect: told of blobs that could not be read.
     """
 
     def __init__(
-        self, *, layout: RootLayout, blocking: Blocking, new_id: NewId, disk: Disk | None = None
+        self,
+        *,
+        layout: RootLayout,
+        blocking: Blocking,
+        new_id: NewId,
+        disk: Disk | None = None,
+        note_suspect: Callable[[Digest], None] = _forget,
     ) -> None:
         self._layout = layout
         self._blocking = blocking
         self._new_id = new_id
         self._placing = Placing(layout=layout, blocking=blocking, disk=disk or Disk())
         self._cached = CachedFiles()
+        self._note_suspect = note_suspect
 
     async def open(self, digest: Digest) -> FileBlob:
         """Open a blob.
@@ -88,7 +115,13 @@ class FileBlobStore:
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise BlobUnknown(str(digest))
-        return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking, cached=self._cached)
+        return FileBlob(
+            file,
+            size_bytes=status.st_size,
+            blocking=self._blocking,
+            cached=self._cached,
+            note_suspect=partial(self._note_suspect, digest),
+        )
 
     async def check(self) -> None:
         """Do nothing when new content can be written.

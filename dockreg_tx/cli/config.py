@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dockreg_tx.cli.convert import convert
 from dockreg_tx.cli.frame import AdminGroup, columns, json_option, pass_operator, show
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.settings_values import show as as_toml
@@ -31,3 +32,6 @@ def show_settings(operator: Operator, as_json: bool) -> None:
     document = {key: {"value": each.plain, "source": each.source} for key, each in found.items()}
     rows = [[f"{key} = {as_toml(each.plain)}", f"# {each.source}"] for key, each in found.items()]
     show(document, columns(rows), as_json=as_json)
+
+
+config.add_command(convert)

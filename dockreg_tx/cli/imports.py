@@ -20,7 +20,7 @@ _LIMIT_BYTES = 16 * 1024 * 1024
 
 @click.group("import", cls=AdminGroup)
 def imports() -> None:
-    """Take over users."""
+    """Take over users, and images of other registries and tools."""
 
 
 @imports.command("htpasswd")

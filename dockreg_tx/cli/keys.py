@@ -17,7 +17,9 @@ def keys() -> None:
 
 
 @keys.command("rotate")
-@click.option("--at-once", is_flag=True, help="The old keys' tokens end now: for a key that leaked.")
+@click.option(
+    "--at-once", is_flag=True, help="The old keys' tokens end within a second: for a key that leaked."
+)
 @pass_operator
 def rotate(operator: Operator, at_once: bool) -> None:
     """Make a new signing key; tokens of the old one stay good until they end, 5 minutes at most."""

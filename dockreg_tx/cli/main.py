@@ -5,13 +5,18 @@ from __future__ import annotations
 import click
 
 from dockreg_tx.cli.access import access
+from dockreg_tx.cli.archives import docker_archive, oci
 from dockreg_tx.cli.config import config
+from dockreg_tx.cli.doctor import doctor
+from dockreg_tx.cli.export import export
 from dockreg_tx.cli.frame import AdminGroup
 from dockreg_tx.cli.gc import gc
 from dockreg_tx.cli.grant import grant
+from dockreg_tx.cli.healthcheck import healthcheck
 from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
+from dockreg_tx.cli.moving import registry2
 from dockreg_tx.cli.repo import repo, tag
 from dockreg_tx.cli.token import token
 from dockreg_tx.cli.trash import trash
@@ -34,8 +39,11 @@ for command in (
     access,
     blob,
     config,
+    doctor,
+    export,
     gc,
     grant,
+    healthcheck,
     imports,
     init,
     keys,
@@ -48,6 +56,9 @@ for command in (
     version,
 ):
     dockreg.add_command(command)
+
+for command in (docker_archive, oci, registry2):
+    imports.add_command(command)
 
 
 def run() -> None:

@@ -77,12 +77,16 @@ def put_manifest(
 
 def link(
     transaction: Transaction, repository: RepositoryName, digest: Digest, size_bytes: int, now: float
-) -> None:
-    """Let a repository hand out a blob."""
+) -> bool:
+    """Let a repository hand out a blob; False when it did before."""
     repository_id = transaction.new_repository_id(repository, now)
-    if transaction.changed(statements.LINK_BLOB, repository_id=repository_id, digest=str(digest), now=now):
+    is_new = transaction.changed(
+        statements.LINK_BLOB, repository_id=repository_id, digest=str(digest), now=now
+    )
+    if is_new:
         fields = {"repository": repository.text, "digest": str(digest), "size_bytes": size_bytes}
         transaction.journal("blob.link", now, fields)
+    return is_new
 
 
 def _check_tags(

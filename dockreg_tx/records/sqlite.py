@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
 
+from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import Blocking
-from dockreg_tx.records.connections import PATIENCE_MS, is_busy, open_reader, store_error, store_errors
-from dockreg_tx.records.operations import SqliteOperations
+from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict, WriteGate
+from dockreg_tx.records import moving
+from dockreg_tx.records.connections import (
+    PATIENCE_MS,
+    OpenGate,
+    is_busy,
+    open_reader,
+    store_error,
+    store_errors,
+)
 from dockreg_tx.records.reader import ReaderPool, SqliteReader
+from dockreg_tx.records.scrubbing import UpkeepOperations
 from dockreg_tx.records.transactions import Operation
-from dockreg_tx.records.writer import SqliteWriter
+from dockreg_tx.records.writer import MakeRoom, SqliteWriter, no_room
 from dockreg_tx.records.writer_thread import WriterThread
 
 T = TypeVar("T")
 
 
-class SqliteRecords(SqliteOperations):
+class SqliteRecords(UpkeepOperations):
     """The records of a serving process.
 
     Args:
@@ -29,6 +38,8 @@ class SqliteRecords(SqliteOperations):
         lock_path: file whose ``flock`` serialises the writers of all processes.
         reactor: where look-ups run and writes are answered.
         read_blocking: threads for scans, and for look-ups that met a lock.
+        gate: told what the disk does, and asked before every transaction.
+        make_room: gives the ballast up; called when a removal meets a full disk.
     """
 
     def __init__(
@@ -39,9 +50,17 @@ class SqliteRecords(SqliteOperations):
         lock_path: str,
         reactor: IReactorFromThreads,
         read_blocking: Blocking,
+        gate: WriteGate | None = None,
+        make_room: MakeRoom | None = None,
     ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path,
+            journal_dir=journal_dir,
+            lock_path=lock_path,
+            gate=gate or OpenGate(),
+            make_room=make_room or no_room,
+        )
         self._thread = WriterThread(writer=self._writer, reactor=reactor)
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
@@ -85,6 +104,14 @@ class SqliteRecords(SqliteOperations):
     async def _write(self, operation: Operation[T]) -> T:
         return await self._thread.execute(operation)
 
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes, by any process."""
+        # Asked for every request: by the shortest way.
+        try:
+            return self._opened().access_generation()
+        except sqlite3.Error:
+            return await super().access_generation()
+
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:
         try:
             return query(self._opened())
@@ -102,12 +129,16 @@ class SqliteRecords(SqliteOperations):
         return _opened(self._reader)
 
 
-class InlineSqliteRecords(SqliteOperations):
+class InlineSqliteRecords(UpkeepOperations):
     """The same records for a short-lived process: its coroutines never suspend, all work is done in place."""
 
-    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+    def __init__(
+        self, *, path: str, journal_dir: str, lock_path: str, make_room: MakeRoom | None = None
+    ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path, journal_dir=journal_dir, lock_path=lock_path, make_room=make_room or no_room
+        )
         self._reader: SqliteReader | None = None
 
     def start(self) -> None:
@@ -133,6 +164,21 @@ class InlineSqliteRecords(SqliteOperations):
     async def stop(self) -> None:
         """Close, for those who treat it like ``SqliteRecords``."""
         self.close()
+
+    async def move_in(
+        self,
+        contents: Sequence[MovedContent],
+        *,
+        ensure: Callable[[Digest], None],
+        is_enough: Callable[[], bool],
+        now: float,
+    ) -> list[MoveVerdict]:
+        """Record content whose bytes are stored."""
+        return await self._write(
+            lambda transaction: moving.move_in(
+                transaction, contents, ensure=ensure, is_enough=is_enough, now=now
+            )
+        )
 
     async def _write(self, operation: Operation[T]) -> T:
         return self._writer.execute(operation)

@@ -168,7 +168,7 @@ class Guard:
             return
         covered = rights
         if caller.asked is not None:
-            covered = tuple(right for right in rights if caller.asked.covers(right, target.repository))
+            covered = caller.asked.covered(rights, target.repository)
         if not allows_any(principal, covered, target.repository):
             raise self._refusal(principal, target, covered)
         self._check_further(caller, target)

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
 from dockreg_tx.web.framing import reason_phrase
 from dockreg_tx.web.intake import RegistryRequest
@@ -56,12 +57,8 @@ def send(request: RegistryRequest, status: int, headers: Sequence[Header], body:
 def send_text(request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
     """Finish an answer as ``send`` does, for headers as text."""
     if status in _BODILESS or not request.is_bare:
-        send(
-            request,
-            status,
-            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-            body,
-        )
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        send(request, status, fields, body)
         return
     if request.is_over:
         return
@@ -110,12 +107,29 @@ async def send_parts(
             first = b""
     except _ClientGone:
         return
+    except (OSError, StoreUnavailable, _TruncatedBlob) as error:
+        _cut_off(request, parts, error)
+        return
     except Exception:  # noqa: BLE001 - too late for an error answer
         _log.failure("request {request_id}: sending a blob failed", request_id=request.request_id)
         if not _has_gone(request):
             request.channel_or_raise().abort()
         return
     request.finish()
+
+
+def _cut_off(request: RegistryRequest, parts: Sequence[bytes | Slice], error: Exception) -> None:
+    """Break the connection: the head with its length is out, so nothing else tells that this is not all."""
+    _log.error(
+        "request {request_id}: cut off, for a blob cannot be read: {error}",
+        request_id=request.request_id,
+        error=error,
+    )
+    for part in parts:
+        if not isinstance(part, bytes) and not isinstance(error, ConnectionError):
+            part[0].suspect()
+    if not _has_gone(request):
+        request.channel_or_raise().abort()
 
 
 def _has_gone(request: RegistryRequest) -> bool:
@@ -127,7 +141,11 @@ async def _first_chunk(request: RegistryRequest, parts: Sequence[bytes | Slice])
     if not parts or isinstance(parts[0], bytes) or _descriptor_for(request, parts[0][0]) is not None:
         return b""
     blob, start, length = parts[0]
-    return await blob.read_at(start, min(length, CHUNK_BYTES))
+    try:
+        return await blob.read_at(start, min(length, CHUNK_BYTES))
+    except StoreUnavailable:
+        blob.suspect()
+        raise
 
 
 async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes) -> None:

@@ -186,6 +186,8 @@ class _Progress:
     """How far a request got."""
 
     origin: Origin
+    #: The header, looked up once: with a token it is long.
+    authorization: str | None = None
     caller: Caller | None = None
 
 
@@ -255,7 +257,7 @@ class Endpoint:
 
     async def _serve(self, request: RegistryRequest, aim: Aim) -> Answer | None:
         """Answer a request; return the answer if the next one to ask the same may get it, too."""
-        progress = _Progress(self._origins.of(request))
+        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"))
         answer = await self._result(request, aim, progress)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
@@ -281,7 +283,7 @@ class Endpoint:
                 target=aim.target,
                 caller=progress.caller,
                 origin=progress.origin,
-                authorization=HeadersOf(request).get("Authorization"),
+                authorization=progress.authorization,
                 parts=aim.parts,
             ),
             answer,
@@ -328,7 +330,7 @@ class Endpoint:
         if target.rights is Need.NOTHING:
             return
         caller = await guard.identify(
-            HeadersOf(request).get("Authorization"),
+            progress.authorization,
             progress.origin,
             takes_tokens=target.rights is not Need.PASSWORD,
         )

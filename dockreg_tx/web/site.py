@@ -52,6 +52,7 @@ class RegistrySite(server.Site):
         new_request_id: for ``request.request_id``.
         access_log: called once for each request; None for no log.
         now: wall-clock time for the log and the Date header; None to take the clock's.
+        connections_changed: told how many connections there are whenever that changes.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
             ``surroundings.Limits``.
     """
@@ -64,6 +65,7 @@ class RegistrySite(server.Site):
         new_request_id: NewId,
         access_log: Callable[[AccessEntry], None] | None = None,
         now: Now | None = None,
+        connections_changed: Callable[[int], None] | None = None,
         header_timeout_seconds: float = 10,
         body_timeout_seconds: float = 60,
         idle_timeout_seconds: float = 120,
@@ -81,7 +83,9 @@ class RegistrySite(server.Site):
         self.new_request_id = new_request_id
         self.now = now or clock.seconds
         self.is_draining = False
+        self.closes_idle = False
         self._access_log = access_log
+        self._connections_changed = connections_changed or _ignore
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
@@ -106,13 +110,23 @@ class RegistrySite(server.Site):
 
         What is not done after ``timeout_seconds`` is cut; handlers still get a moment to keep what arrived.
         """
-        self.is_draining = True
+        self.is_draining = self.closes_idle = True
         for channel in [channel for channel in self._channels if channel.is_idle]:
             channel.loseConnection()
         await self._wait_until_quiet(timeout_seconds)
         for channel in list(self._channels):
             channel.abort()
         await self._wait_until_quiet(SETTLE_SECONDS)
+
+    async def retire(self, *, idle_seconds: float, timeout_seconds: float) -> None:
+        """End all connections without a failed request: every answer from now on is its connection's last.
+
+        A connection closed between two requests may meet one that is on its way. So idle ones are given a
+        while for one more request, and its answer tells the client to go elsewhere.
+        """
+        self.is_draining = True
+        await self._wait_until_quiet(idle_seconds)
+        await self.drain(timeout_seconds)
 
     async def _wait_until_quiet(self, timeout_seconds: float) -> None:
         if self._is_quiet:
@@ -158,10 +172,12 @@ class RegistrySite(server.Site):
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
         self._channels.add(channel)
+        self._connections_changed(len(self._channels))
 
     def channel_closed(self, channel: RegistryChannel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
+        self._connections_changed(len(self._channels))
         self._look_for_quiet()
 
     def request_began(self, request: RegistryRequest) -> None:
@@ -244,6 +260,10 @@ class RegistrySite(server.Site):
                 started_at=now,
             )
         )
+
+
+def _ignore(count: int) -> None:
+    pass
 
 
 def _text(raw: bytes | None) -> str:

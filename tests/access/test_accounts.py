@@ -269,6 +269,27 @@ class QueueTests(AuthenticatorCase):
             self.failureResultOf(answer, Unauthorized)
         self.assertEqual("alice", self.login().name)
 
+    def test_reserved_places(self) -> None:
+        """A quarter of the queue takes only users who logged in from the same network before."""
+        self.authenticator = Authenticator(
+            accounts=cast("AccountRecords", self.accounts),
+            blocking=self.blocking,
+            clock=self.clock,
+            secret=b"s" * 32,
+            anonymous=self.anonymous,
+            queue_limit=4,
+            dummy_hash=DUMMY,
+        )
+        self.login()
+        waiting = [self.ask(f"ghost{number}", "guess") for number in range(3)]
+        self.failureResultOf(self.ask("ghost", "guess"), TooManyRequests)
+        known = self.ask("alice", "another")
+        self.assertNoResult(known)
+        self.failureResultOf(self.ask("alice", "one more"), TooManyRequests)
+        self.blocking.release()
+        for answer in (*waiting, known):
+            self.failureResultOf(answer, Unauthorized)
+
     def test_remembered_ones_do_not_queue(self) -> None:
         """Who was right before gets in while guessers fill the queue."""
         self.login()

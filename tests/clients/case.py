@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +33,7 @@ class ClientTestCase(SharedByClass):
     """One server and one namespace for all tests of the class."""
 
     options: ClassVar[Sequence[str]] = ()
+    server_environment: ClassVar[Mapping[str, str]] = {}
     namespace: ClassVar[Namespace]
     server: ClassVar[RegistryProcess]
     directory: ClassVar[Path]
@@ -45,9 +46,18 @@ class ClientTestCase(SharedByClass):
         cls.directory = Path(cls._temporary.name)
         cls.namespace = Namespace(cls.directory)
         cls.server = RegistryProcess(
-            cls.directory / "root", port=8080, prefix=cls.namespace.prefix, options=cls.options
+            cls.directory / "root",
+            port=8080,
+            prefix=cls.namespace.prefix,
+            options=cls.options,
+            environment=cls.server_environment,
         )
         cls.server.start()
+        cls.add_users()
+
+    @classmethod
+    def add_users(cls) -> None:
+        """Give the clients a user with all rights of content, and two with one right each."""
         cls.server.add_user(USER, PASSWORD, "Docker.Download", "Docker.Upload", "Docker.Delete")
         cls.server.add_user(*READER, "Docker.Download")
         cls.server.add_user(*WRITER, "Docker.Upload")

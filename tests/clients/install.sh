@@ -4,7 +4,7 @@ set -eu
 
 "$(dirname "$0")/../fronts/install.sh"
 
-packages="docker-registry wrk docker.io podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap"
+packages="docker.io docker-registry wrk podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap"
 
 missing=""
 for package in $packages; do

@@ -7,11 +7,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
 
-from tests.clients.case import PASSWORD, READER, USER, WRITER, ClientTestCase
+from tests.clients.case import ClientTestCase
 from tests.clients.namespace import Namespace
 from tests.integration.images import (
     OCI_CONFIG,
@@ -79,9 +77,6 @@ class ThisMachine(Namespace):
 class LocalClientTestCase(ClientTestCase):
     """One server on a free port of 127.0.0.1 for all tests of the class."""
 
-    options: ClassVar[Sequence[str]] = ()
-    server_environment: ClassVar[Mapping[str, str]] = {}
-
     @classmethod
     def start_class(cls) -> None:
         """Start the server."""
@@ -93,13 +88,6 @@ class LocalClientTestCase(ClientTestCase):
         )
         cls.server.start()
         cls.add_users()
-
-    @classmethod
-    def add_users(cls) -> None:
-        """Give the clients a user with all rights of content, and two with one right each."""
-        cls.server.add_user(USER, PASSWORD, "Docker.Download", "Docker.Upload", "Docker.Delete")
-        cls.server.add_user(*READER, "Docker.Download")
-        cls.server.add_user(*WRITER, "Docker.Upload")
 
     @property
     def environment(self) -> dict[str, str]:

@@ -21,9 +21,18 @@ PROGRAMS = {
     "anonymous": ("skopeo",),
     "ctr": ("ctr", "containerd"),
     "docker": ("docker", "dockerd"),
+    "logins": ("docker", "podman", "skopeo", "crane", "regctl", "oras", "helm", "ctr", "curl"),
+    "moving": ("docker-registry", "docker", "skopeo", "crane"),
     "podman": ("podman", "buildah"),
+    "search": ("docker", "podman"),
 }
-TITLES = {"conformance": "OCI conformance suite", "anonymous": "skopeo, without credentials"}
+TITLES = {
+    "conformance": "OCI conformance suite",
+    "anonymous": "skopeo, without credentials",
+    "search": "Search",
+    "moving": "Moving in from registry:2, and out",
+    "logins": "Logins with Bearer and with Basic",
+}
 HEAD = """# Clients
 
 What real programs did with dockreg, over plain HTTP with user and password. `make clients-report` runs their

@@ -40,6 +40,7 @@ class ConformanceTests(SynchronousTestCase):
         server: Mapping[str, str] | None = None,
         runner: Mapping[str, str] | None = None,
         credentials: bool = True,
+        tokens: bool = False,
     ) -> None:
         """Run the suite against a new server: everything must pass and nothing be skipped.
 
@@ -49,6 +50,7 @@ class ConformanceTests(SynchronousTestCase):
             server: environment of the server.
             runner: environment of the suite.
             credentials: whether the suite has those of the admin.
+            tokens: whether it must have changed them for access tokens.
         """
         with tempfile.TemporaryDirectory(prefix="dockreg-conformance-") as name:
             directory = Path(name)
@@ -70,6 +72,8 @@ class ConformanceTests(SynchronousTestCase):
             finally:
                 registry.stop()
             self.passes(done.returncode, done.stdout, directory / "junit.xml")
+            if tokens:
+                self.assertIn('"action": "token"', (registry.root / "audit.log").read_text())
 
     def passes(self, status: int, output: str, report: Path) -> None:
         """Compare the runner's report, its counts and its exit status."""
@@ -84,8 +88,8 @@ class ConformanceTests(SynchronousTestCase):
         self.assertLess(LEAST_PASSED, passed, text)
 
     def test_1_1(self) -> None:
-        """Version 1.1 with Basic credentials, nothing open."""
-        self.conform("1.1", "--anonymous", "none")
+        """Version 1.1 with tokens (Bearer), nothing open."""
+        self.conform("1.1", "--anonymous", "none", tokens=True)
 
     def test_1_1_anonymous_push(self) -> None:
         """Version 1.1 with credentials, where everybody may push."""
@@ -96,16 +100,18 @@ class ConformanceTests(SynchronousTestCase):
         self.conform("1.1", server=EVERYBODY, credentials=False)
 
     def test_dev(self) -> None:
-        """The next version with Basic credentials, nothing open."""
-        self.conform("dev", "--anonymous", "none")
+        """The next version with tokens (Bearer), nothing open."""
+        self.conform("dev", "--anonymous", "none", tokens=True)
 
     def test_dev_anonymous_push(self) -> None:
         """The next version with credentials, where everybody may push."""
         self.conform("dev", "--anonymous", "push")
 
     def test_sparse(self) -> None:
-        """The next version with sparse images, nothing open."""
-        self.conform("dev", "--anonymous", "none", server=SPARSE, runner={"OCI_DATA_SPARSE": "true"})
+        """The next version with sparse images and tokens (Bearer), nothing open."""
+        self.conform(
+            "dev", "--anonymous", "none", server=SPARSE, runner={"OCI_DATA_SPARSE": "true"}, tokens=True
+        )
 
     def test_sparse_anonymous_push(self) -> None:
         """The next version with sparse images, where everybody may push."""

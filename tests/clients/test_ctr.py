@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-import subprocess
 import tarfile
-import time
-from pathlib import Path
 from typing import ClassVar
 
 from tests.clients.breaker import Breaker
 from tests.clients.case import PASSWORD, READER, USER
-from tests.clients.local import PATH, LocalClientTestCase, lacking, large_image
+from tests.clients.containerd import Containerd
+from tests.clients.local import LocalClientTestCase, lacking, large_image
 from tests.integration.images import Image, Index, image, index
 
 MIB = 1024 * 1024
-#: Neither Kubernetes nor what keeps state elsewhere than below root and state.
-SETTINGS = """version = 2
-root = "{0}/root"
-state = "{0}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt",
-  "io.containerd.internal.v1.tracing", "io.containerd.tracing.processor.v1.otlp"]
-[grpc]
-address = "{0}/containerd.sock"
-[ttrpc]
-address = "{0}/containerd.sock.ttrpc"
-"""
-START_SECONDS = 30
 
 
 class CtrTests(LocalClientTestCase):
     skip = lacking("ctr", "containerd", root=True)
-    containerd: ClassVar[subprocess.Popen[bytes] | None] = None
+    containerd: ClassVar[Containerd]
 
     @classmethod
     def start_class(cls) -> None:
         """Start the registry and containerd."""
         super().start_class()
-        directory = cls.directory / "containerd"
-        directory.mkdir()
-        settings = directory / "config.toml"
-        settings.write_text(SETTINGS.format(directory))
-        with (directory / "log").open("wb") as log:
-            cls.containerd = subprocess.Popen(
-                ["containerd", "--config", str(settings)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={"PATH": PATH, "HOME": str(directory), "TMPDIR": str(directory)},
-            )
-        cls._await_containerd(directory)
-
-    @classmethod
-    def _await_containerd(cls, directory: Path) -> None:
-        assert cls.containerd is not None
-        command = ["ctr", "--address", str(directory / "containerd.sock"), "version"]
-        deadline = time.monotonic() + START_SECONDS
-        while subprocess.run(command, capture_output=True, check=False).returncode:
-            if cls.containerd.poll() is not None or time.monotonic() > deadline:
-                cls.stop_class()
-                raise AssertionError((directory / "log").read_text()[-3000:])
-            time.sleep(0.1)  # containerd tells its readiness to systemd only
+        try:
+            cls.containerd = Containerd(cls.directory / "containerd", cls.namespace)
+        except BaseException:
+            super().stop_class()
+            raise
 
     @classmethod
     def stop_class(cls) -> None:
         """Stop both."""
-        if cls.containerd is not None:
-            cls.containerd.terminate()
-            cls.containerd.wait(30)
-            cls.containerd = None
+        cls.containerd.close()
         super().stop_class()
 
     def ctr(self, *arguments: str) -> str:
@@ -76,8 +40,14 @@ class CtrTests(LocalClientTestCase):
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command for our containerd; each test has its own namespace of images."""
-        address = str(self.directory / "containerd" / "containerd.sock")
-        return ["ctr", "--address", address, "--namespace", self.id().rsplit(".", 1)[-1], *arguments]
+        return [
+            "ctr",
+            "--address",
+            self.containerd.address,
+            "--namespace",
+            self.id().rsplit(".", 1)[-1],
+            *arguments,
+        ]
 
     def remote(self, *arguments: str, user: str = USER, password: str = PASSWORD) -> list[str]:
         """Return a command's options for the registry after its first two words."""

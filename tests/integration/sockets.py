@@ -56,6 +56,7 @@ class Connection:
         timeout_seconds: for each wait.
         receive_buffer_bytes: size of the kernel's buffer for what comes back, None for the usual.
         wrap: puts TLS around the connected socket.
+        source: the address to come from, any of 127.0.0.0/8; the usual one when empty.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class Connection:
         timeout_seconds: float = 60.0,
         receive_buffer_bytes: int | None = None,
         wrap: Callable[[socket.socket], socket.socket] | None = None,
+        source: str = "",
     ) -> None:
         self._authorization = authorization
         self.socket = socket.socket()
         self.socket.settimeout(timeout_seconds)
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", port))
         # As every client does: head and body leave in two writes, and the second one may not wait.
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

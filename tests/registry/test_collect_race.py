@@ -34,6 +34,10 @@ from tests.blobs.roots import counting_ids, make_root
 REPOSITORY = RepositoryName("race/app")
 PUSHERS = 3
 SECONDS = 2.0
+#: How often the broken collector may be lucky.
+ROUNDS = 8
+#: A busy machine gets more time for as many images.
+ENOUGH, LIMIT_SECONDS = 20, 30.0
 #: Few enough to be shared, too many for a lost one to be pushed again by chance.
 LAYERS = 200
 #: Threads of real time, whose order is what is tested.
@@ -77,7 +81,7 @@ class RaceTests(SynchronousTestCase):
         self.layout = make_root(self.mktemp())
         self.acknowledged: dict[Digest, list[bytes]] = {}
         self.failures: list[BaseException] = []
-        self.ends_at = time.monotonic() + SECONDS
+        self.began = time.monotonic()
 
     def test_nothing_is_lost(self) -> None:
         """Every acknowledged manifest has all its content, whatever the collector did meanwhile."""
@@ -88,8 +92,12 @@ class RaceTests(SynchronousTestCase):
 
     def test_without_asking_again(self) -> None:
         """The same, with a collector that does not ask again, is noticed here."""
-        self.race(ForgetfulRecords)
-        self.assertNotEqual([], self.lost())
+        for _ in range(ROUNDS):
+            self.began = time.monotonic()
+            self.race(ForgetfulRecords)
+            if self.lost():
+                return
+        self.fail("nothing was lost")
 
     def race(self, kind: type[InlineSqliteRecords]) -> int:
         """Push and collect for a while; return how many blobs were removed."""
@@ -126,7 +134,7 @@ class RaceTests(SynchronousTestCase):
         )
         try:
             for number in range(1_000_000):
-                if time.monotonic() > self.ends_at:
+                if self.is_over():
                     return
                 layers = [b"layer %d" % choose.randrange(LAYERS) for _ in range(3)]
                 digest = run_inline(_push_image(records, store, b"%d of %d" % (number, seed), layers))
@@ -136,6 +144,11 @@ class RaceTests(SynchronousTestCase):
                     self.acknowledged[digest] = layers
         finally:
             records.close()
+
+    def is_over(self) -> bool:
+        """Tell whether the pushers have had their time."""
+        seconds = time.monotonic() - self.began
+        return seconds > LIMIT_SECONDS or (seconds > SECONDS and len(self.acknowledged) > ENOUGH)
 
     def lost(self) -> list[Digest]:
         """Return the acknowledged manifests that miss content, on record or on disk."""

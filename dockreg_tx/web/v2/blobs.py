@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.oci.ranges import ByteRange, parse_range
 from dockreg_tx.ports import BlobRecord, NewId, OpenBlob
 from dockreg_tx.registry.pull import Pull
@@ -58,6 +59,10 @@ async def _whole(headers: Headers, blob: OpenBlob) -> AnyAnswer:
     """Return a small blob in one piece, with its head in one write."""
     try:
         content = await blob.read_at(0, blob.size_bytes)
+    except StoreUnavailable:
+        blob.suspect()
+        blob.close()
+        raise
     except BaseException:
         blob.close()
         raise

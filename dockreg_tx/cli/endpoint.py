@@ -1,0 +1,106 @@
+"""Where a listener of the settings is reached from this machine."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+from dataclasses import dataclass
+
+from dockreg_tx.listeners import speaks_tls
+from dockreg_tx.settings import Settings
+
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replaced
+_WEB_PORTS = {True: 443, False: 80}
+
+
+class NotReached(Exception):
+    """Nobody answers, or something else than 200; the text says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A listener: a socket's ``path``, or host and port."""
+
+    host: str
+    port: int
+    path: str
+    is_tls: bool
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
+
+
+def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
+    """Return the positional and the named arguments of an endpoint string, its kind being the first."""
+    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", text)]
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    return [part for part in parts if "=" not in part], named
+
+
+def reachable_address(text: str, settings: Settings) -> Address | None:
+    """Return how this machine reaches a listener; None for kinds that do not tell, such as ``systemd``."""
+    plain, named = endpoint_arguments(text)
+    if plain[0] == "unix":
+        path = named.get("address") or (plain[1] if len(plain) > 1 else "")
+        return Address("", 0, path, is_tls=False)
+    # The directory of a tls: endpoint comes before its port.
+    port = named.get("port") or next((part for part in plain[1:] if part.isdigit()), "")
+    if plain[0] not in {"tcp", "tcp6", "ssl", "tls"} or not port.isdigit():
+        return None
+    interface = named.get("interface", "::" if plain[0] == "tcp6" else "")
+    return Address(_EVERYWHERE.get(interface, interface), int(port), "", speaks_tls(text, settings))
+
+
+def ask(address: Address, path: str, *, timeout_seconds: float) -> str:
+    """Return the body of a 200.
+
+    Raises:
+        NotReached: it is another status, or there is no answer in time.
+    """
+    connection = _Connection(address, timeout_seconds)
+    try:
+        connection.request("GET", path, headers={"Connection": "close", "User-Agent": "dockreg-healthcheck"})
+        answer = connection.getresponse()
+        body = answer.read(65_536).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise NotReached(f"{address} does not answer: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        raise NotReached(f"{address}{path} says {answer.status}: {' '.join(body.split())[:200]}")
+    return body
+
+
+class _Connection(http.client.HTTPConnection):
+    """One request to a listener of any kind."""
+
+    def __init__(self, address: Address, timeout_seconds: float) -> None:
+        super().__init__(address.host or "localhost", address.port or None, timeout=timeout_seconds)
+        self._address = address
+
+    def connect(self) -> None:
+        """Connect; who answers on this machine's own listener needs no certificate that we trust."""
+        address = self._address
+        if address.path:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(address.path)
+            return
+        super().connect()
+        if address.is_tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            self.sock = context.wrap_socket(self.sock, server_hostname=address.host)
+
+
+def host_and_port(url: str) -> str:
+    """Return what image names begin with for a registry at this address."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    return host if re.search(r":[0-9]+$", host) else f"{host}:{_WEB_PORTS[scheme == 'https']}"
