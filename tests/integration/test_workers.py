@@ -318,6 +318,8 @@ class ReloadTests(WorkersTestCase):
         eventually(lambda: not before & set(children(server.pid)), "the end of the old workers")
         self._bad_settings(server)
         server.stop()
+        logged = [line for line in server.output if "/healthz" in line]
+        self.assertEqual(len(found), len(logged), "those who retire write the last lines of their access log")
 
     def _bad_settings(self, server: RegistryProcess) -> None:
         after = set(children(server.pid))

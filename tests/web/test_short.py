@@ -174,6 +174,36 @@ class ShortChannelTests(SynchronousTestCase):
         self.assertEqual("close", wire.answers[0].headers["connection"])
         self.assertTrue(wire.transport.disconnecting)
 
+    def test_retire(self) -> None:
+        """A retiring site's idle connections make one more request by the short way, and are counted off."""
+        counts: list[int] = []
+        wire = ShortWire(connections_changed=counts.append)
+        wire.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        retired = Deferred.fromCoroutine(wire.site.retire(idle_seconds=30, timeout_seconds=60))
+        wire.send(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.assertEqual((2, "close"), (wire.short, wire.answers[1].headers["connection"]))
+        self.assertTrue(wire.transport.disconnecting)
+        wire.lose()
+        self.successResultOf(retired)
+        self.assertEqual([1, 0], counts)
+
+    def test_retire_with_an_answer_under_way(self) -> None:
+        """A request that waits when the site retires is answered, and told to go elsewhere."""
+        gate: Deferred[None] = Deferred()
+
+        async def slow(request: RegistryRequest) -> None:
+            await gate
+            outflow.send_text(request, 200, (), b"slow")
+
+        wire = ShortWire(slow)
+        wire.send(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        retired = Deferred.fromCoroutine(wire.site.retire(idle_seconds=30, timeout_seconds=60))
+        wire.clock.advance(40)
+        gate.callback(None)
+        self.assertEqual((b"slow", "close"), (wire.answers[0].body, wire.answers[0].headers["connection"]))
+        wire.lose()
+        self.successResultOf(retired)
+
 
 class RecentAnswersTests(SynchronousTestCase):
     """How long an answer holds."""
