@@ -194,7 +194,7 @@ class PumpTests(SynchronousTestCase):
         self.assertEqual([outflow.CHUNK_BYTES], [entry.sent_bytes for entry in wire.log])
 
     def test_disk_fails_at_once(self) -> None:
-        """A disk that fails before anything was sent is the handler's to answer, and the blob is suspected."""
+        """A disk that fails before anything was sent is the handler's to answer; the blob is suspected."""
 
         class Broken(MemoryBlob):
             async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
