@@ -119,6 +119,12 @@ class ShortChannelTests(SynchronousTestCase):
             self.assertEqual(0, wire.short, pieces)
             self.assertEqual(200, wire.answers[0].status, pieces)
 
+    def test_long_target(self) -> None:
+        """A request line that is too long is refused as on the long way."""
+        wire = ShortWire()
+        wire.send(b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"a" * wire.site.limits.request_line_bytes))
+        self.assertEqual((0, 414), (wire.short, wire.answers[0].status))
+
     def test_waiting(self) -> None:
         """A handler that waits holds pipelined requests back, and is answered for when it ends."""
         gate: Deferred[None] = Deferred()
