@@ -138,8 +138,8 @@ class RegistryService(Server):
 
     def _running(self, users: int) -> None:
         self._handle_signals()
-        self._announce(users)
         keep_for_good()
+        self._announce(users)
         self._begin_loops()
 
     def _begin_loops(self) -> None:
