@@ -4,6 +4,7 @@
 #   make test [CLIENTS=install]     lint, types and all tests; the last line counts them
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
+#   make bench [ARGS=--quick]       dockreg beside other registries; writes docs/performance.md
 #   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, full disks, fuzz, …; run
 #                                   again, they go on where they were
 #   make durability-report          docs/durability.md anew, from the figures that there are
@@ -11,9 +12,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ROOM := dockreg_tx tests twisted
+ROOM := dockreg_tx tests twisted bench
 
-.PHONY: run test clients-report check fault durability-report clean
+.PHONY: run test clients-report check bench fault durability-report clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -33,8 +34,13 @@ clients-report: $(VENV)/.installed-test
 check: $(VENV)/.installed-test
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy --no-error-summary dockreg_tx tests
+	@$(BIN)/mypy --no-error-summary dockreg_tx tests bench
 	@$(BIN)/python -m twisted.trial --reporter=text --temp-directory=_trial_temp_check tests.test_architecture
+
+# Other registries are measured when they are there: docker-registry and nginx from Debian, distribution by
+# tests/clients/install_go.sh github.com/distribution/distribution/v3/cmd/registry@v3.1.2, zot by BENCH_ZOT.
+bench: $(VENV)/.installed-test
+	@$(BIN)/python -m bench --write $(ARGS)
 
 fault: $(VENV)/.installed-test
 ifneq ($(filter cosign,$(or $(ONLY),cosign)),)

@@ -41,6 +41,7 @@ from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
 from dockreg_tx.web.origin import Origins
+from dockreg_tx.web.recent import RecentAnswers
 from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.table import Endpoints, registry_routes
@@ -155,7 +156,12 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         search=SearchIndex(search=Search(records=records)),
     )
     app = registry_app(
-        registry_routes(endpoints), guard=access.guard, origins=access.origins, auditor=auditor
+        registry_routes(endpoints),
+        guard=access.guard,
+        origins=access.origins,
+        auditor=auditor,
+        # A file of users changes without the database noticing.
+        recent=None if access.user_file else RecentAnswers(version=records.version, now=around.now),
     )
     collect = Collect(
         records=records,

@@ -20,7 +20,7 @@ _log = Logger()
 
 
 class AuditFile:
-    """Appends entries to a file, which may be moved away at any time: each line opens it anew.
+    """Appends entries to a file, which may be moved away at any time: the next line opens it anew.
 
     Args:
         path: of the file.
@@ -33,6 +33,9 @@ class AuditFile:
         self._path = path
         self._now = now
         self._blocking = blocking
+        # Of the thread that appends.
+        self._descriptor: int | None = None
+        self._inode = (0, 0)
 
     def write(self, entry: Mapping[str, object]) -> None:
         """Append an entry with the time; that the disk refuses is logged, and stops nothing else."""
@@ -45,15 +48,36 @@ class AuditFile:
 
     def _append(self, line: str) -> None:
         try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o640)
-            try:
-                # In one piece, so that lines of several processes do not mix.
-                os.write(descriptor, f"{line}\n".encode("utf-8", "replace"))
-            finally:
-                os.close(descriptor)
+            # In one piece, so that lines of several processes do not mix.
+            os.write(self._opened(), f"{line}\n".encode("utf-8", "replace"))
         except OSError as error:
             _log.error("the audit log cannot be written: {error}", error=error)
+
+    def _opened(self) -> int:
+        """Return the file that has the name now: the one at hand, unless that was moved away."""
+        if self._descriptor is not None:
+            try:
+                status = os.stat(self._path)
+            except FileNotFoundError:
+                status = None
+            if status is not None and (status.st_dev, status.st_ino) == self._inode:
+                return self._descriptor
+            self.close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._descriptor = os.open(self._path, flags, 0o640)
+        status = os.fstat(self._descriptor)
+        self._inode = (status.st_dev, status.st_ino)
+        return self._descriptor
+
+    def close(self) -> None:
+        """Give up the file, until the next entry."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        # Settings that are reloaded make a new one.
+        self.close()
 
 
 def audit_file(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TextIO
 
@@ -74,13 +74,18 @@ def line_observer(
 def text_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
     """Return an event as text; control characters are escaped, line ends too."""
     level = event.get("log_level", LogLevel.info).name
-    who = f"[{' '.join(f'{name} {number}' for name, number in worker.items())}] " if worker else ""
+    who = worker_text(worker)
     line = f"{_time_text(event)} {level:<5} {who}{printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
     failure = event.get("log_failure")
     if failure is not None:
         # Only our own code's lines stand in a traceback, so its line ends may stay.
         line += "\n" + str(failure.getTraceback())[-_FAILURE_LIMIT_CHARACTERS:].rstrip()
     return line
+
+
+def worker_text(worker: Mapping[str, int]) -> str:
+    """Return what names a worker in a line of text; nothing for a server that has none."""
+    return f"[{' '.join(f'{name} {number}' for name, number in worker.items())}] " if worker else ""
 
 
 def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
@@ -104,7 +109,7 @@ def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
 
 def access_line(entry: AccessEntry) -> str:
     """Return an access in Apache's combined form, followed by request id and duration in seconds."""
-    when = datetime.fromtimestamp(entry.started_at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    when = _combined_time(int(entry.started_at))
     request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}"
     return (
         f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
@@ -112,6 +117,11 @@ def access_line(entry: AccessEntry) -> str:
         f"{_quoted(redacted(entry.user_agent))} "
         f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
+
+
+@lru_cache(maxsize=16)
+def _combined_time(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 
 def access_fields(entry: AccessEntry) -> dict[str, object]:
@@ -139,10 +149,14 @@ def printable(text: str, limit: int = FIELD_LIMIT_CHARACTERS) -> str:
 
 
 def _field(text: str) -> str:
+    if text.isalnum():
+        return text
     return printable(text).replace(" ", "_") or "-"
 
 
 def _quoted(text: str) -> str:
+    if not text:
+        return '"-"'
     escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped or "-"}"'
 

@@ -263,6 +263,17 @@ class UploadStaging(Protocol):
         """
         ...
 
+    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
+        """Make the verified bytes a blob, as ``BlobStore.put``, without staging them.
+
+        Returns:
+            As ``put``; None when the upload has bytes already, or a writer: then nothing is done.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; nothing is stored.
+        """
+        ...
+
     async def discard(self, upload_id: str) -> None:
         """Remove an upload's bytes; no error when there are none."""
         ...
@@ -977,6 +988,13 @@ class Records(
     Protocol,
 ):
     """Everything that is known; what a record backend offers."""
+
+    def version(self) -> int | None:
+        """Return a number that differs after every commit of any process, None when it cannot be had at once.
+
+        Read before anything else, it tells later whether what was read then still holds.
+        """
+        ...
 
     async def check(self) -> None:
         """Do nothing when the database can be read and written.

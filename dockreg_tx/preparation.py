@@ -23,7 +23,8 @@ from dockreg_tx.ports import Now
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.registry.collect import Collect
-from dockreg_tx.root import RootUnusable, collection_lock
+from dockreg_tx.root import RootUnusable
+from dockreg_tx.root_locks import collection_lock
 from dockreg_tx.settings import Settings
 
 T = TypeVar("T")

@@ -9,7 +9,6 @@ import ctypes
 import fcntl
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from dockreg_tx.ports import NewId
 
 FORMAT_VERSION = 1
 DIRECTORY_MODE = 0o750
-_FILE_MODE = 0o640
+FILE_MODE = 0o640
 
 #: The ``f_type`` of statfs(2) for filesystems where locks or shared memory do not hold between machines.
 _REMOTE_FILESYSTEMS = {
@@ -79,7 +78,7 @@ def initialise_root(
     Raises:
         RootUnusable: the directory holds something else, lies on a remote filesystem, or cannot be written.
     """
-    with _refusals(layout.root):
+    with root_refusals(layout.root):
         _check_filesystem(_nearest_existing(layout.root), probe)
         _make_parents(os.path.abspath(layout.root))
         with _alone_in(layout.root):
@@ -104,7 +103,7 @@ def check_root(
         RootUnusable: it is not initialised, newer than this version, damaged, unreadable, on a remote
             filesystem, or has lost its database.
     """
-    with _refusals(layout.root):
+    with root_refusals(layout.root):
         if not os.path.lexists(layout.root):
             raise RootUnusable(f"{layout.root} is not initialised: run dockreg init")
         os.listdir(layout.root)
@@ -118,7 +117,8 @@ def check_root(
 
 
 @contextmanager
-def _refusals(root: str) -> Iterator[None]:
+def root_refusals(root: str) -> Iterator[None]:
+    """Turn what the operating system refuses into one line for the operator."""
     try:
         yield
     except OSError as error:
@@ -241,7 +241,7 @@ def _write_format(layout: RootLayout, root_format: RootFormat) -> RootFormat:
 def _write_whole(path: str, content: str) -> None:
     passing = path + ".new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    with open(os.open(passing, flags, _FILE_MODE), "w", encoding="utf-8") as file:
+    with open(os.open(passing, flags, FILE_MODE), "w", encoding="utf-8") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -282,7 +282,7 @@ def restoring(layout: RootLayout, note: str, *, probe: FilesystemType = filesyst
     Raises:
         RootUnusable: the root holds something else, or an attempt at something else.
     """
-    with _refusals(layout.root):
+    with root_refusals(layout.root):
         _check_filesystem(_nearest_existing(layout.root), probe)
         _make_parents(os.path.abspath(layout.root))
         with _alone_in(layout.root):
@@ -311,100 +311,8 @@ def finish_restore(layout: RootLayout, format_source: str) -> RootFormat:
     Raises:
         RootUnusable: the format cannot be served by this version.
     """
-    with _refusals(layout.root):
+    with root_refusals(layout.root):
         found = _write_format(layout, _read_format(layout, format_source))
         os.unlink(layout.restoring)
         _sync_directory(layout.root)
         return found
-
-
-@contextmanager
-def collection_lock(layout: RootLayout, *, wait: bool) -> Iterator[bool]:
-    """Be the only one who collects garbage on a root; yields False when another does and we do not wait."""
-    with _only_one(layout.collection_lock, wait=wait) as is_ours:
-        yield is_ours
-
-
-@contextmanager
-def scrub_lock(layout: RootLayout) -> Iterator[bool]:
-    """Be the only one who scrubs a root; yields False when another does."""
-    with _only_one(layout.scrub_lock, wait=False) as is_ours:
-        yield is_ours
-
-
-@contextmanager
-def _only_one(path: str, *, wait: bool) -> Iterator[bool]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
-
-
-class RootLock:
-    """The right to serve a root, held by one server until it releases it or all its processes are gone.
-
-    A forked child (twistd daemonises) holds it too; programs that are executed do not.
-    """
-
-    def __init__(self, layout: RootLayout) -> None:
-        self._layout = layout
-        self._descriptor: int | None = None
-
-    def acquire(self) -> None:
-        """Take the lock and note who has it.
-
-        Raises:
-            RootUnusable: another server has it, and is named; or the file cannot be opened.
-        """
-        with _refusals(self._layout.root):
-            descriptor = os.open(self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                owner = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another process"
-                os.close(descriptor)
-                raise RootUnusable(f"{self._layout.root} is in use by {owner}") from error
-        self._descriptor = descriptor
-        self.note_owner()
-
-    def share(self) -> None:
-        """Hold the lock together with the other processes of one server; from now on, or instead of alone.
-
-        Raises:
-            RootUnusable: another server has taken it alone, or the file cannot be opened.
-        """
-        with _refusals(self._layout.root):
-            if self._descriptor is None:
-                self._descriptor = os.open(
-                    self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
-                )
-            try:
-                # The kernel lets go before it locks anew, so another server can come between.
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                os.close(self._descriptor)
-                self._descriptor = None
-                raise RootUnusable(f"{self._layout.root} is in use by another server") from error
-
-    def note_owner(self) -> None:
-        """Write this process's id into the lock file; again after a fork, for the parent's is out of date."""
-        if self._descriptor is None:
-            raise RuntimeError("the lock is not held")
-        note = f"pid {os.getpid()} on {socket.gethostname()}\n".encode()
-        # The note only informs; on a full disk the lock holds without it.
-        with suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, note, 0)
-
-    def release(self) -> None:
-        """Let others in, forked processes notwithstanding. May be called twice."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)

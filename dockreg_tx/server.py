@@ -21,7 +21,8 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.listeners import StartRefused, addresses, check_listeners, speaks_tls
 from dockreg_tx.logs import line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
-from dockreg_tx.root import RootLock, RootUnusable, check_root, initialise_root
+from dockreg_tx.root import RootUnusable, check_root, initialise_root
+from dockreg_tx.root_locks import RootLock
 from dockreg_tx.settings import Settings
 from dockreg_tx.settings_registry2 import ignored_warning
 

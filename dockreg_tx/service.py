@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+from twisted.application.service import IServiceCollection
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.components import Componentized
 from twisted.web.iweb import IRequest
 
 from dockreg_tx.access.accounts import VerifiedCredentials
 from dockreg_tx.access.throttle import Throttle
+from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import bind
-from dockreg_tx.logs import access_fields, access_line
+from dockreg_tx.logs import access_fields, access_line, line_form
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import collection_lock, scrub_lock
+from dockreg_tx.root_locks import collection_lock, scrub_lock
 from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
@@ -34,7 +39,7 @@ SCRUB_INTERVAL_SECONDS = 60.0
 DISK_INTERVAL_SECONDS = 5.0
 
 _log = Logger(namespace="dockreg")
-_access_log = Logger(namespace="dockreg.access")
+_accesses = Logger(namespace="dockreg.access")
 
 
 class RegistryService(Server):
@@ -44,6 +49,8 @@ class RegistryService(Server):
         self, *, load: Callable[[], Settings], reactor: Any, twistd_options: Mapping[str, Any]
     ) -> None:
         super().__init__(load=load, reactor=reactor, twistd_options=twistd_options)
+        #: None where twistd was told another log.
+        self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
         self._scrubbing: Deferred[Any] | None = None
@@ -63,6 +70,13 @@ class RegistryService(Server):
                 ("auditing", 1),
             )
         }
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Join the application; the access log has its own way to what the lines go to."""
+        if isinstance(parent, Componentized) and self._writes_own_log:
+            form = entry_form(line_form(sys.stdout, self._settings.log.format))
+            self._access_log = AccessLog(sys.stdout, form, clock=self._reactor)
+        super().setServiceParent(parent)
 
     def _start(self) -> None:
         users = self._prepare()
@@ -113,8 +127,8 @@ class RegistryService(Server):
             registry.resource,
             clock=self._reactor,
             now=wall_clock,
-            new_request_id=lambda: secrets.token_hex(8),
-            access_log=_write_access if self._settings.log.access != "none" else None,
+            new_request_id=request_ids().__next__,
+            access_log=self._access_writer(),
             client_of=self._client_of,
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
@@ -124,11 +138,20 @@ class RegistryService(Server):
     def _client_of(self, request: IRequest) -> str:
         return self._registry.origins.client_of(request)
 
+    def _access_writer(self) -> Callable[[AccessEntry], None] | None:
+        log = self._settings.log
+        if log.access == "none":
+            return None
+        if self._access_log is None:
+            return _write_access
+        return self._access_log if log.level in ("debug", "info") else None
+
     def _count_connections(self, count: int) -> None:
         """Do nothing: nobody else could take some."""
 
     def _running(self, users: int) -> None:
         self._handle_signals()
+        keep_for_good()
         self._announce(users)
         self._begin_loops()
 
@@ -259,6 +282,8 @@ class RegistryService(Server):
             await self._records.stop()
         for pool in self._pools.values():
             pool.stop()
+        if self._access_log is not None:
+            self._access_log.flush()
         self._lock.release()
 
     def _end_loops(self) -> None:
@@ -272,6 +297,19 @@ class RegistryService(Server):
         await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
 
 
+def request_ids() -> Iterator[str]:
+    """Yield ids of 16 hexadecimal digits; random ones are fetched many at a time."""
+    while True:
+        drawn = secrets.token_hex(8 * 256)
+        yield from (drawn[start : start + 16] for start in range(0, len(drawn), 16))
+
+
+def keep_for_good() -> None:
+    """Spare the collector what lives from the start to the end: not to be looked through again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 async def _stop_listening(port: IListeningPort) -> None:
     await (port.stopListening() or _done())
 
@@ -283,4 +321,4 @@ def _done() -> Deferred[None]:
 
 
 def _write_access(entry: AccessEntry) -> None:
-    _access_log.info("{line}", line=access_line(entry), access=access_fields(entry))
+    _accesses.info("{line}", line=access_line(entry), access=access_fields(entry))

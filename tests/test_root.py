@@ -11,12 +11,14 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.root import RootFormat, RootLock, RootUnusable, check_root, filesystem_type, initialise_root
+from dockreg_tx.root import RootFormat, RootUnusable, check_root, filesystem_type, initialise_root
+from dockreg_tx.root_locks import RootLock
 
 ACQUIRE = """
 import sys
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.root import RootLock, RootUnusable
+from dockreg_tx.root import RootUnusable
+from dockreg_tx.root_locks import RootLock
 lock = RootLock(RootLayout(sys.argv[1]))
 try:
     lock.acquire()

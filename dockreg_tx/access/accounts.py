@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -151,12 +150,9 @@ class Authenticator:
         return known
 
     def _mac(self, *parts: str) -> bytes:
-        mac = hmac.new(self._secret, digestmod=hashlib.sha256)
-        for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
-            mac.update(len(encoded).to_bytes(8, "big"))
-            mac.update(encoded)
-        return mac.digest()
+        encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+        lengths = [len(part).to_bytes(8, "big") for part in encoded]
+        return hashlib.blake2b(b"".join([*lengths, *encoded]), key=self._secret).digest()
 
 
 class VerifiedCredentials:

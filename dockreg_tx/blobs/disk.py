@@ -32,10 +32,15 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _OUT_OF_SPACE:
-            raise StorageFull from error
-        reason = os.strerror(error.errno) if error.errno else "unknown error"
-        raise StoreUnavailable(f"the registry's disk refused: {reason}; try again later") from error
+        raise refusal_of(error) from error
+
+
+def refusal_of(error: OSError) -> StoreUnavailable:
+    """Return what the registry answers for what the operating system refused."""
+    if error.errno in _OUT_OF_SPACE:
+        return StorageFull()
+    reason = os.strerror(error.errno) if error.errno else "unknown error"
+    return StoreUnavailable(f"the registry's disk refused: {reason}; try again later")
 
 
 class Disk:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 
-from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusals
+from dockreg_tx.blobs.cached import CachedFiles
+from dockreg_tx.blobs.disk import Disk, OpenFile, refusal_of, refusals
 from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.placing import Placing
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
 from dockreg_tx.ports import Blocking, EnsureContent, NewId
@@ -28,12 +29,14 @@ class FileBlob:
         *,
         size_bytes: int,
         blocking: Blocking,
+        cached: CachedFiles,
         note_suspect: Callable[[], None] = lambda: None,
     ) -> None:
         self.size_bytes = size_bytes
         self._note_suspect = note_suspect
         self._file = file
         self._blocking = blocking
+        self._cached = cached
 
     def fileno(self) -> int | None:
         """Return the descriptor for ``os.sendfile``."""
@@ -41,6 +44,10 @@ class FileBlob:
 
     async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return up to ``length_bytes`` from ``offset_bytes``; empty only at the end."""
+        with self._file.use() as descriptor:
+            content = self._cached.read(descriptor, offset_bytes, length_bytes)
+        if content is not None:
+            return content
         return await self._blocking.run(self._read_at, offset_bytes, length_bytes)
 
     def _read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
@@ -79,7 +86,8 @@ class FileBlobStore:
         self._layout = layout
         self._blocking = blocking
         self._new_id = new_id
-        self._disk = disk or Disk()
+        self._placing = Placing(layout=layout, blocking=blocking, disk=disk or Disk())
+        self._cached = CachedFiles()
         self._note_suspect = note_suspect
 
     async def open(self, digest: Digest) -> FileBlob:
@@ -91,16 +99,18 @@ class FileBlobStore:
         """
         if not digest.supported:
             raise BlobUnknown(str(digest))
-        return await self._blocking.run(self._open, digest)
+        path = self._layout.blob_path(digest)
+        try:
+            descriptor = self._cached.open(path)
+            if descriptor is None:
+                descriptor = await self._blocking.run(_open, path)
+        except FileNotFoundError as error:
+            raise BlobUnknown(str(digest)) from error
+        return self._opened(OpenFile(descriptor), digest)
 
-    def _open(self, digest: Digest) -> FileBlob:
+    def _opened(self, file: OpenFile, digest: Digest) -> FileBlob:
         with refusals():
-            try:
-                file = OpenFile(
-                    os.open(self._layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                )
-            except FileNotFoundError as error:
-                raise BlobUnknown(str(digest)) from error
+            # Of an open file: this does not ask the disk.
             status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             file.close()
@@ -109,6 +119,7 @@ class FileBlobStore:
             file,
             size_bytes=status.st_size,
             blocking=self._blocking,
+            cached=self._cached,
             note_suspect=partial(self._note_suspect, digest),
         )
 
@@ -134,33 +145,13 @@ class FileBlobStore:
             DigestInvalid: nothing is stored under this algorithm.
             StorageFull, StoreUnavailable: the disk refused.
         """
-        target = self._layout.blob_path(digest)
+        return await self._placing.put(self._new_id(), digest, content)
 
-        def ensure() -> None:
-            with refusals():
-                if not self._disk.still_placed(target, inode):
-                    self._put(target, [content])
 
-        inode = await self._blocking.run(self._put, target, [content])
-        return ensure
-
-    def _put(self, target: str, parts: Sequence[bytes]) -> int | None:
-        name = self._new_id()
-        passing = self._layout.passing_path("put", name)
-        with refusals():
-            descriptor = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, BLOB_MODE)
-            try:
-                self._disk.write_all(descriptor, parts, 0)
-                # When this fails the file is dropped: the kernel forgets the error and the data with it, so a
-                # second fsync would lie.
-                self._disk.fsync(descriptor)
-                return self._disk.place(
-                    passing,
-                    target,
-                    size_bytes=sum(map(len, parts)),
-                    passing=self._layout.passing_path("place", name),
-                )
-            finally:
-                os.close(descriptor)
-                with suppress(OSError):
-                    os.unlink(passing)
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal_of(error) from error

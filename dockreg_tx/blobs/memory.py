@@ -230,6 +230,10 @@ class MemoryUploadStaging:
         self._written.append(content)
         return MemoryUploadWriter(upload_id, self, content)
 
+    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
+        """Make the verified bytes a blob; None when the upload has bytes already, or a writer."""
+        return None if upload_id in self.contents else await self.blobs.put(digest, content)
+
     def release(self, content: bytearray) -> None:
         """Let the next writer in."""
         self._written = [written for written in self._written if written is not content]

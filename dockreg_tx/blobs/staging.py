@@ -11,9 +11,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.blobs.disk import UPLOAD_MODE, Disk, OpenFile, refusals
 from dockreg_tx.blobs.layout import RootLayout, is_upload_id
+from dockreg_tx.blobs.placing import Placing
 from dockreg_tx.blobs.running import KeptStates
 from dockreg_tx.blobs.writer import FileUploadWriter, Places
-from dockreg_tx.ports import Blocking, UploadBusy
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.ports import Blocking, EnsureContent, UploadBusy
 
 #: How old the answer to "how much is free" may be.
 FREE_SPACE_AGE_SECONDS = 1.0
@@ -39,6 +41,7 @@ class FileUploadStaging:
         self._free_bytes = 0
         self._kept = KeptStates()
         self._places = Places(layout, blocking, clock, disk or Disk(), self._kept)
+        self._placing = Placing(layout=layout, blocking=blocking, disk=disk or Disk())
 
     async def open(self, upload_id: str, *, algorithm: str = "sha256") -> FileUploadWriter:
         """Become the writer of an upload, made empty if it has no bytes yet.
@@ -61,6 +64,16 @@ class FileUploadStaging:
             writer.close()
             raise
         return writer
+
+    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
+        """Make the verified bytes a blob; None when the upload has bytes already, or a writer.
+
+        Raises:
+            BlobUploadUnknown: the id cannot be one of ours.
+            DigestInvalid: nothing is stored under this algorithm.
+            StorageFull, StoreUnavailable: the disk refused.
+        """
+        return await self._placing.put_upload(upload_id, digest, content)
 
     async def discard(self, upload_id: str) -> None:
         """Remove an upload's bytes; no error when there are none."""

@@ -18,7 +18,8 @@ from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.records.copying import check_database, copy_database, live_blobs, quarantine_blobs
 from dockreg_tx.registry.backup import Backup, BackupReport, RestoreReport, restore_content
-from dockreg_tx.root import check_root, collection_lock, finish_restore, restoring
+from dockreg_tx.root import check_root, finish_restore, restoring
+from dockreg_tx.root_locks import collection_lock
 
 _DIRECTORY = click.Path(file_okay=False)
 

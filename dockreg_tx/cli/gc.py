@@ -12,7 +12,7 @@ from dockreg_tx.cli.frame import AdminCommand, ask, json_option, pass_operator, 
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.registry.collect import CollectionRules, Decision
-from dockreg_tx.root import collection_lock
+from dockreg_tx.root_locks import collection_lock
 from dockreg_tx.settings_values import duration
 
 

@@ -9,7 +9,8 @@ import click
 from dockreg_tx.cli.frame import AdminCommand, pass_operator
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.preparation import make_ballast, prepare_database, prepare_keys
-from dockreg_tx.root import RootLock, check_root, initialise_root
+from dockreg_tx.root import check_root, initialise_root
+from dockreg_tx.root_locks import RootLock
 
 
 @click.command("init", cls=AdminCommand)

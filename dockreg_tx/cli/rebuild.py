@@ -22,7 +22,8 @@ from dockreg_tx.records.facts import Facts
 from dockreg_tx.records.journal_reader import JournalReader
 from dockreg_tx.records.rebuild import gather
 from dockreg_tx.records.replacement import place_database, rebuild_database
-from dockreg_tx.root import RootLock, check_root, collection_lock
+from dockreg_tx.root import check_root
+from dockreg_tx.root_locks import RootLock, collection_lock
 
 
 @click.command("rebuild-index", cls=AdminCommand)

@@ -51,6 +51,10 @@ class MemoryCollection(MemoryUpkeep):
         super().__init__()
         self._collected_at: float | None = None
 
+    def version(self) -> int | None:
+        """Return nothing: reading memory costs nothing."""
+        return None
+
     async def renew_blob(self, digest: Digest, *, now: float) -> bool:
         """Begin the blob's grace period anew; False when it is gone."""
         if digest not in self._touched:

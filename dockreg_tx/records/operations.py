@@ -350,6 +350,10 @@ class SqliteOperations(CommandOperations):
 
     # --- Records
 
+    def version(self) -> int | None:
+        """Return nothing: whoever works inline has nothing to remember."""
+        return None
+
     async def check(self) -> None:
         """Do nothing when the database can be read and written."""
         # BEGIN IMMEDIATE takes the write lock and fails on a read-only file; an empty commit costs no fsync.

@@ -31,6 +31,8 @@ class SqliteReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Without the wrapper's own work: these are the hottest calls of all.
+        self._execute = database.conn.execute
         self._data_version = -1
         self._generation = -1
 
@@ -84,7 +86,7 @@ class SqliteReader:
             "after": after,
             "limit": limit,
         }
-        rows = self._database.execute(statements.REFERRERS, parameters)
+        rows = self._execute(statements.REFERRERS, parameters)
         return [
             ReferrerRecord(
                 Digest.parse(digest), media_type, size_bytes, artifact_type, json.loads(annotations)
@@ -104,16 +106,16 @@ class SqliteReader:
     def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
         """Return sessions that nobody touched since, the oldest first."""
         parameters = {"touched_before": touched_before, "limit": limit}
-        return [_upload(row) for row in self._database.execute(statements.EXPIRED_UPLOADS, parameters)]
+        return [_upload(row) for row in self._execute(statements.EXPIRED_UPLOADS, parameters)]
 
     def account(self, name: str) -> Account | None:
         """Return one user with the grants."""
-        found = _accounts(self._database.execute(statements.ACCOUNT, {"name": name}))
+        found = _accounts(self._execute(statements.ACCOUNT, {"name": name}))
         return found[0] if found else None
 
     def accounts(self) -> list[Account]:
         """Return all users with their grants, sorted by name."""
-        return _accounts(self._database.execute(statements.ACCOUNTS))
+        return _accounts(self._execute(statements.ACCOUNTS))
 
     def token(self, token_hash: str) -> TokenRecord | None:
         """Return the token with this hash."""
@@ -127,29 +129,33 @@ class SqliteReader:
 
     def tokens(self) -> list[TokenRecord]:
         """Return all tokens, sorted by user and age."""
-        return [_token(row) for row in self._database.execute(statements.TOKENS)]
+        return [_token(row) for row in self._execute(statements.TOKENS)]
+
+    def version(self) -> int:
+        """Return a number that differs after every commit of any process."""
+        found: int = self._execute(statements.DATA_VERSION).fetchone()[0]
+        return found
 
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
-        # Asked for every request: past the checks of the library, which a pragma needs none of.
-        data_version = self._database.conn.execute(statements.DATA_VERSION).fetchone()[0]
+        data_version = self.version()
         if data_version != self._data_version:
             # In this order: a commit in between makes us read once too often, never once too little.
-            self._generation = self._database.execute(statements.ACCESS_GENERATION).fetchone()[0]
+            self._generation = self._execute(statements.ACCESS_GENERATION).fetchone()[0]
             self._data_version = data_version
         return self._generation
 
     def rows(self, statement: str, **parameters: object) -> list[tuple[Any, ...]]:
         """Return the answer to a statement that only one seldom used operation needs."""
-        return list(self._database.execute(statement, parameters))
+        return list(self._execute(statement, parameters))
 
     def _row(self, statement: str, **parameters: object) -> tuple[Any, ...] | None:
         # The cursor dies here, and with it the read transaction.
-        row: tuple[Any, ...] | None = self._database.execute(statement, parameters).fetchone()
+        row: tuple[Any, ...] | None = self._execute(statement, parameters).fetchone()
         return row
 
     def _texts(self, statement: str, **parameters: object) -> list[str]:
-        return [row[0] for row in self._database.execute(statement, parameters)]
+        return [row[0] for row in self._execute(statement, parameters)]
 
 
 class ReaderPool:

@@ -82,6 +82,13 @@ class SqliteRecords(UpkeepOperations):
             raise
         self._thread.start()
 
+    def version(self) -> int | None:
+        """Return a number that differs after every commit of any process; None when that cannot be told."""
+        try:
+            return None if self._reader is None else self._reader.version()
+        except sqlite3.Error:
+            return None
+
     async def stop(self) -> None:
         """Finish queued writes and close everything; whatever comes later is refused."""
         if self._reader is None:

@@ -30,16 +30,16 @@ class Transaction:
 
     def execute(self, statement: str, **parameters: object) -> sqlite3.Cursor:
         """Run one statement."""
-        return self.database.execute(statement, parameters)
+        return self.database.conn.execute(statement, parameters)
 
     def value(self, statement: str, **parameters: object) -> Any:
         """Return the first column of the first row, None when there is no row."""
-        row = self.database.execute(statement, parameters).fetchone()
+        row = self.database.conn.execute(statement, parameters).fetchone()
         return None if row is None else row[0]
 
     def changed(self, statement: str, **parameters: object) -> bool:
         """Run one statement and tell whether it changed a row."""
-        return self.database.execute(statement, parameters).rowcount > 0
+        return self.database.conn.execute(statement, parameters).rowcount > 0
 
     def roll_back_files(self, kept: int = 0) -> None:
         """Undo what operations did outside the database, but for the first ``kept`` steps."""

@@ -194,7 +194,8 @@ class SqliteWriter:
         database.execute("BEGIN IMMEDIATE")
         try:
             self._void_uncommitted(transaction)
-            outcomes = [self._run(transaction, operation) for operation in operations]
+            is_alone = len(operations) == 1
+            outcomes = [self._run(transaction, operation, is_alone=is_alone) for operation in operations]
             # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
             self._journal.append(transaction.entries)
             if transaction.entries:
@@ -208,8 +209,10 @@ class SqliteWriter:
             raise
         return outcomes
 
-    def _run(self, transaction: Transaction, operation: Operation[Any]) -> Outcome:
-        """Run one operation in a savepoint."""
+    def _run(self, transaction: Transaction, operation: Operation[Any], *, is_alone: bool) -> Outcome:
+        """Run one operation in a savepoint; one that is alone has the transaction for it."""
+        if is_alone:
+            return self._run_alone(transaction, operation)
         kept, kept_files = len(transaction.entries), len(transaction.undo)
         transaction.execute("SAVEPOINT operation")
         try:
@@ -225,6 +228,21 @@ class SqliteWriter:
             return Outcome(error=self._port_error(error))
         transaction.execute("RELEASE operation")
         return Outcome(result)
+
+    def _run_alone(self, transaction: Transaction, operation: Operation[Any]) -> Outcome:
+        connection = transaction.database.conn
+        try:
+            return Outcome(operation(transaction))
+        except Exception as error:
+            if not connection.in_transaction:
+                # SQLite gave it up.
+                raise
+            transaction.entries.clear()
+            transaction.roll_back_files()
+            connection.execute("ROLLBACK")
+            # What follows finds a transaction to commit.
+            connection.execute("BEGIN IMMEDIATE")
+            return Outcome(error=self._port_error(error))
 
     def _void_uncommitted(self, transaction: Transaction) -> None:
         """Take back journal lines of a transaction that a crash or a full disk ended before its commit.

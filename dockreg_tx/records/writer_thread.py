@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -36,8 +37,9 @@ class WriterThread:
     def __init__(self, *, writer: SqliteWriter, reactor: IReactorFromThreads) -> None:
         self._writer = writer
         self._reactor = reactor
-        self._queue: deque[_Waiting] = deque()
-        self._changed = Condition()
+        # None is the last that is ever put into it.
+        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._is_at_end = False
         self._stopped: Deferred[None] | None = None
         self._close_readers: Callable[[], None] = lambda: None
         # Started by hand and ended by stop; a process that dies without it loses nothing acknowledged.
@@ -53,22 +55,19 @@ class WriterThread:
         Raises:
             RegistryError: as the operation; or StorageFull, StoreUnavailable.
         """
+        if self._stopped is not None:
+            raise StoreUnavailable("the registry is stopping: try again later")
         answer: Deferred[T] = Deferred()
-        with self._changed:
-            if self._stopped is not None:
-                raise StoreUnavailable("the registry is stopping: try again later")
-            self._queue.append(_Waiting(operation, answer))
-            self._changed.notify()
+        self._queue.put(_Waiting(operation, answer))
         return await answer
 
     async def stop(self, close_readers: Callable[[], None]) -> None:
         """Finish everything queued, close the database with its readers, and end the thread."""
-        with self._changed:
-            if self._stopped is not None:
-                return
-            self._stopped = Deferred()
-            self._close_readers = close_readers
-            self._changed.notify()
+        if self._stopped is not None:
+            return
+        self._stopped = Deferred()
+        self._close_readers = close_readers
+        self._queue.put(None)
         await self._stopped
         self._thread.join()
 
@@ -82,12 +81,22 @@ class WriterThread:
 
     def _take(self, expected: int) -> list[_Waiting]:
         """Wait for operations and return them in order; empty when there will be none any more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._stopped is not None)
-            if expected > 1 and self._stopped is None:
-                # Those who were answered together are about to come back together.
-                self._changed.wait_for(lambda: len(self._queue) >= expected, GATHER_SECONDS)
-            return [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LIMIT))]
+        batch: list[_Waiting] = []
+        ends_at = 0.0
+        while not self._is_at_end and len(batch) < BATCH_LIMIT:
+            # Those who were answered together are about to come back together.
+            left_seconds = ends_at - monotonic() if 0 < len(batch) < expected else 0.0
+            try:
+                waiting = self._queue.get(not batch or left_seconds > 0, left_seconds if batch else None)
+            except Empty:
+                break
+            if waiting is None:
+                self._is_at_end = True
+                break
+            if not batch:
+                ends_at = monotonic() + GATHER_SECONDS
+            batch.append(waiting)
+        return batch
 
     def _finish(self) -> None:
         stopped = self._stopped

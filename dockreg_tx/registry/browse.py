@@ -70,18 +70,20 @@ class Browse:
         fitting = _fitting(found[:limit])
         return ReferrerListing(found[:fitting], limit > 0 and len(found) > fitting)
 
-    async def catalog(self, page: Page, *, may: May) -> Listing:
-        """Return a page of the repositories that the caller may pull."""
+    async def catalog(self, page: Page, *, may: May | None) -> Listing:
+        """Return a page of the repositories that the caller may pull; all count when ``may`` is None."""
         limit = _BATCH if page.limit is None else page.limit
         wanted = limit + 1
         names: list[str] = []
         after = page.after
+        # Most callers may see the most of it; the others' pages are gathered from longer stretches.
+        batch_size = min(wanted, _BATCH)
         while len(names) < wanted:
-            batch = await self.records.repositories(after, _BATCH)
-            names += [name for name in batch if may("pull", RepositoryName(name))]
-            if len(batch) < _BATCH:
+            batch = await self.records.repositories(after, batch_size)
+            names += [name for name in batch if may is None or may("pull", RepositoryName(name))]
+            if len(batch) < batch_size:
                 break
-            after = batch[-1]
+            after, batch_size = batch[-1], _BATCH
         return _cut(names, limit)
 
 

@@ -14,6 +14,7 @@ from dockreg_tx.web.guard import Need, Target
 from dockreg_tx.web.origin import Origin
 
 Write = Callable[[Mapping[str, object]], None]
+_READING = frozenset({"GET", "HEAD"})
 _CONTENT = frozenset({"blobs", "manifests"})
 
 
@@ -43,11 +44,20 @@ class Auditor:
         self._write = write
         self._includes_pulls = includes_pulls
 
-    def note(self, deed: Deed, answer: AnyAnswer) -> None:
-        """Write an entry, if there is anything to say; never what a client proves itself with."""
+    def is_plain_reading(self, target: Target, method: str, status: int) -> bool:
+        """Tell at a glance what is not worth an entry: content that was read."""
+        is_reading = method in _READING and not isinstance(target.rights, Need)
+        return is_reading and status < 400 and not self._includes_pulls
+
+    def note(self, deed: Deed, answer: AnyAnswer) -> bool:
+        """Write an entry, if there is anything to say; never what a client proves itself with.
+
+        Returns:
+            Whether the next deed of this kind must be noted, too, however soon it comes.
+        """
         action = self._action(deed, answer.status)
         if action is None:
-            return
+            return False
         self._write(
             {
                 "action": action,
@@ -62,6 +72,8 @@ class Auditor:
                 "request_id": deed.request_id,
             }
         )
+        # A client that asks again within the same second has not logged in once more.
+        return action != "login" or answer.status >= 400
 
     def _action(self, deed: Deed, status: int) -> str | None:
         rights = deed.target.rights

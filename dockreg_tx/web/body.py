@@ -181,6 +181,36 @@ class RequestBody:
             done.errback(error)
 
 
+class EmptyBody(RequestBody):
+    """The body of requests that have none; one serves them all, however often it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__(length_bytes=0, inlet=_NoInlet())
+        self.complete()
+
+    def _take(self) -> None:
+        """Take nothing."""
+
+
+class WholeBody(RequestBody):
+    """A body that came with its head."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(length_bytes=len(content), inlet=_NoInlet())
+        self._pending = [content]
+        self.received_bytes = len(content)
+        self.complete()
+
+
+class _NoInlet:
+    """Where nothing comes from."""
+
+    def hold_body(self) -> None:
+        """Hold nothing."""
+
+    open_body = ask_for_body = hold_body
+
+
 @implementer(IConsumer)
 class _Gathered:
     """Keeps what is written, up to a limit."""

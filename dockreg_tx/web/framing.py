@@ -101,6 +101,11 @@ def is_persistent(version: bytes, headers: Headers) -> bool:
     return version == b"HTTP/1.1" and b"close" not in tokens
 
 
+def is_host(value: bytes) -> bool:
+    """Tell whether a Host field is well-formed."""
+    return _HOST.fullmatch(value) is not None
+
+
 def refusal_of(method: bytes, target: bytes, version: bytes, headers: Headers) -> Refusal | None:
     """Return why a request cannot be routed, or None when it can.
 
@@ -115,7 +120,7 @@ def refusal_of(method: bytes, target: bytes, version: bytes, headers: Headers) -
     hosts = headers.getRawHeaders(b"Host") or []
     if len(hosts) > 1 or (not hosts and version != b"HTTP/1.0"):
         return BAD_HOST
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not is_host(hosts[0]):
         return BAD_HOST
     return None if is_path_sound(target.split(b"?", 1)[0]) else BAD_PATH
 

@@ -6,7 +6,7 @@ twisted.web would collect every body in a temporary file before any resource run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -144,6 +144,16 @@ class RegistryRequest(server.Request):
         self.site.request_ended(self)
 
     # --- the answer
+
+    @property
+    def question(self) -> Hashable:
+        """All that the answer depends on, for requests that are light enough to be asked again; else None."""
+        return None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the date, and perhaps the end of the connection, is added to an answer."""
+        return False
 
     @property
     def has_short_rest(self) -> bool:

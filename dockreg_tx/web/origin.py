@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted.web.iweb import IRequest
 
@@ -44,11 +45,18 @@ class Origins:
     def __init__(self, *, public_url: str = "", trusted_proxies: Sequence[str] = ()) -> None:
         self._public_url = public_url.rstrip("/")
         self._trusted = tuple(ipaddress.ip_network(network) for network in trusted_proxies)
+        # Of clients that are no proxies: one of them has few names for us.
+        self._direct = lru_cache(maxsize=1024)(self._of_direct)
 
     def of(self, request: IRequest) -> Origin:
         """Return the origin of a request."""
         peer = _peer(request)
-        said = self._said(request) if self._is_proxy(peer) else _DIRECT
+        is_proxied = self._is_proxy(peer)
+        if not is_proxied:
+            hosts = request.requestHeaders.getRawHeaders(b"host")
+            if hosts and len(hosts) == 1 and _HOST.fullmatch(host := hosts[0].decode("latin-1")):
+                return self._direct(peer, request.isSecure(), host)
+        said = self._said(request) if is_proxied else _DIRECT
         scheme = said.scheme or ("https" if request.isSecure() else "http")
         # Behind a proxy the client's address counts: ours to the proxy says nothing about its way.
         is_local = _is_local(said.address or peer) and not said.hides_client
@@ -58,6 +66,11 @@ class Origins:
             address=said.address or peer,
             is_confidential=scheme == "https" or is_local,
         )
+
+    def _of_direct(self, peer: str, is_secure: bool, host: str) -> Origin:
+        scheme = "https" if is_secure else "http"
+        base_url = self._public_url or f"{scheme}://{host}"
+        return Origin(base_url=base_url, address=peer, is_confidential=is_secure or _is_local(peer))
 
     def client_of(self, request: IRequest) -> str:
         """Return the address of a request's client."""
@@ -126,11 +139,16 @@ _DIRECT = _Said()
 
 
 def _peer(request: IRequest) -> str:
-    host = getattr(request.getClientAddress(), "host", None)
+    return _peer_name(getattr(request.getClientAddress(), "host", None))
+
+
+@lru_cache(maxsize=1024)
+def _peer_name(host: object) -> str:
     parsed = parse_address(host) if isinstance(host, str) else None
     return LOCAL if parsed is None else str(parsed)
 
 
+@lru_cache(maxsize=1024)
 def _is_local(address: str) -> bool:
     parsed = parse_address(address)
     return address == LOCAL if parsed is None else parsed.is_loopback

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from twisted.internet import tcp
@@ -48,6 +49,21 @@ def send(request: RegistryRequest, status: int, headers: Sequence[Header], body:
     is_silent = request.method == b"HEAD" or status in _BODILESS
     payload = b"" if is_silent else body
     head = _head(request, status, headers, length_bytes=len(body), is_silent=is_silent)
+    request.sentLength = len(payload)
+    request.channel_or_raise().write(head + payload)
+    request.finish()
+
+
+def send_text(request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+    """Finish an answer as ``send`` does, for headers as text."""
+    if status in _BODILESS or not request.is_bare:
+        fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        send(request, status, fields, body)
+        return
+    if request.is_over:
+        return
+    head = _bare_head(request, status, headers, length_bytes=len(body))
+    payload = b"" if request.method == b"HEAD" else body
     request.sentLength = len(payload)
     request.channel_or_raise().write(head + payload)
     request.finish()
@@ -125,7 +141,11 @@ async def _first_chunk(request: RegistryRequest, parts: Sequence[bytes | Slice])
     if not parts or isinstance(parts[0], bytes) or _descriptor_for(request, parts[0][0]) is not None:
         return b""
     blob, start, length = parts[0]
-    return await blob.read_at(start, min(length, CHUNK_BYTES))
+    try:
+        return await blob.read_at(start, min(length, CHUNK_BYTES))
+    except StoreUnavailable:
+        blob.suspect()
+        raise
 
 
 async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes) -> None:
@@ -332,9 +352,10 @@ def _head(
     is_silent: bool,
 ) -> bytes:
     request.setResponseCode(status)
+    added = request.responseHeaders
     request.begin_answer()
     fields: dict[bytes, list[Header]] = {}
-    for name, values in request.responseHeaders.getAllRawHeaders():
+    for name, values in added.getAllRawHeaders():
         fields[name.lower()] = [(name, value) for value in values]
     for name in dict.fromkeys(name.lower() for name, _ in headers):
         fields[name] = [header for header in headers if header[0].lower() == name]
@@ -348,6 +369,28 @@ def _head(
     head = b"\r\n".join([*lines, b"", b""])
     request.startedWriting = 1
     return head
+
+
+def _bare_head(
+    request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], *, length_bytes: int
+) -> bytes:
+    """Return the head of an answer to which nothing was added but what ``headers`` say."""
+    request.code = status
+    request.begin_answer()
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ValueError("a header value must not contain line breaks")
+    if "Content-Length: " not in fields:
+        fields = f"{fields}Content-Length: {length_bytes}\r\n"
+    closing = "" if request.channel_or_raise().persistent else "Connection: close\r\n"
+    request.startedWriting = 1
+    lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{fields}\r\n"
+    return lines.encode("latin-1")
+
+
+@cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {reason_phrase(status).decode('ascii')}\r\n"
 
 
 def _line(name: bytes, value: bytes) -> bytes:

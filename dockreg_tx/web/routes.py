@@ -5,9 +5,9 @@ A request goes: route → guard → handler → answer. Adding an endpoint is ad
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 from klein import Klein
 from twisted.logger import Logger
@@ -23,22 +23,22 @@ from dockreg_tx.access.callers import Caller
 from dockreg_tx.oci.errors import NameInvalid, RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.scopes import Scope
-from dockreg_tx.web.answers import Answer, AnyAnswer, BlobAnswer, Headers, PartsAnswer
+from dockreg_tx.web.answers import Answer, AnyAnswer, Headers
 from dockreg_tx.web.audit import Auditor, Deed
 from dockreg_tx.web.calls import Call, Query
 from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
-from dockreg_tx.web.outflow import Slice, send, send_parts
+from dockreg_tx.web.outflow import send_parts, send_text
+from dockreg_tx.web.recent import Given, RecentAnswers
+from dockreg_tx.web.sending import COMMON_HEADERS, HeadersOf, encoded, parts_of, send_answer
+from dockreg_tx.web.short_request import begin
+from dockreg_tx.web.shortcut import Shortcut
 
+Work = Coroutine[Any, Any, None]
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
 
-#: On every answer: old dockers need the first; content is the users', so browsers must not guess its type.
-COMMON_HEADERS: Headers = (
-    ("Docker-Distribution-API-Version", "registry/2.0"),
-    ("X-Content-Type-Options", "nosniff"),
-)
 #: Where passwords are changed for tokens, a token cannot be asked for.
 PASSWORD_CHALLENGE = 'Basic realm="dockreg"'  # noqa: S105 - asks for one
 _log = Logger()
@@ -94,32 +94,54 @@ def registry_app(
     guard: Guard,
     origins: Origins | None = None,
     auditor: Auditor | None = None,
-) -> Klein:
+    recent: RecentAnswers | None = None,
+) -> RegistryApp:
     """Return the Klein app of these routes."""
-    app = Klein()
+    app = RegistryApp()
     # A redirect turns a POST into a GET in most clients: answer where we are asked.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters = {**app.url_map.converters, "repository": RepositoryConverter}
     for route in routes:
-        endpoint = _Endpoint(route=route, guard=guard, origins=origins or Origins(), auditor=auditor)
+        endpoint = Endpoint(
+            route=route, guard=guard, origins=origins or Origins(), auditor=auditor, recent=recent
+        )
         methods = [*route.operations, "OPTIONS"]
         app.route(route.rule, endpoint=route.endpoint, methods=methods)(shielded(endpoint.answer))
+        app.served.append(endpoint)
     app.handle_errors(HTTPException)(_answer_routing_error)
     return app
 
 
+class RegistryApp(Klein):
+    """A Klein app that knows what serves its routes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.served: list[Endpoint] = []
+
+
 class RegistryResource(Resource):
-    """The app as the site's root; what fails before routing is answered here, in the OCI form."""
+    """The app as the site's root; what fails before routing is answered here, in the OCI form.
+
+    Args:
+        app: all routes.
+        is_short: whether requests in their usual spelling may pass by Klein's own routing.
+    """
 
     isLeaf = True
 
-    def __init__(self, app: Klein) -> None:
+    def __init__(self, app: RegistryApp, *, is_short: bool = True) -> None:
         super().__init__()
         self._resource = app.resource()
+        self._shortcut = Shortcut(app.served if is_short else [], _aim)
 
     def render(self, request: RegistryRequest) -> int:
         """Route the request; always NOT_DONE_YET."""
+        aim = self._shortcut.find(request.method, request.uri)
+        if aim is not None:
+            begin(request, aim.endpoint.serve(request, aim))
+            return NOT_DONE_YET
         try:
             self._resource.render(request)
         except (HTTPException, UnicodeError, ValueError):
@@ -127,6 +149,36 @@ class RegistryResource(Resource):
             answer = status_answer(400, "malformed Host header or path", request_id=request.request_id)
             send_answer(request, answer)
         return NOT_DONE_YET
+
+    def short_way(self, method: bytes, target: bytes) -> Callable[[RegistryRequest], Work] | None:
+        """Return what answers a request for a target, None when it has to be rendered."""
+        aim = self._shortcut.find(method, target)
+        return None if aim is None else aim.serve
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a request asks for, as far as its first line tells."""
+
+    endpoint: Endpoint
+    operation: Operation
+    method: str
+    path: str
+    query: Query
+    parts: dict[str, str]
+    target: Target
+
+    def serve(self, request: RegistryRequest) -> Work:
+        """Return what answers a request."""
+        return self.endpoint.serve(request, self)
+
+
+def _aim(endpoint: Endpoint, method: str, target: bytes, parts: dict[str, str]) -> Aim | None:
+    try:
+        return endpoint.aim(method, target, parts) if method in endpoint.operations else None
+    except RegistryError:
+        # Klein's way says what is wrong.
+        return None
 
 
 @dataclass(slots=True)
@@ -136,75 +188,126 @@ class _Progress:
     origin: Origin
     #: The header, looked up once: with a token it is long.
     authorization: str | None = None
-    target: Target = field(default=Target(Need.NOTHING))
     caller: Caller | None = None
 
 
-class _Endpoint:
+class Endpoint:
     """One route at work."""
 
-    def __init__(self, *, route: Route, guard: Guard, origins: Origins, auditor: Auditor | None) -> None:
+    def __init__(
+        self,
+        *,
+        route: Route,
+        guard: Guard,
+        origins: Origins,
+        auditor: Auditor | None,
+        recent: RecentAnswers | None,
+    ) -> None:
+        self.rule = route.rule
+        self.operations = route.operations
         self._route = route
         self._guard = guard
         self._origins = origins
         self._auditor = auditor
+        self._recent = recent
 
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
         method = request.method.decode("latin-1")
-        authorization = _RequestHeaders(request).get("Authorization")
-        progress = _Progress(self._origins.of(request), authorization)
-        answer = await self._result(request, method, parts, progress)
-        if self._auditor is not None and method in self._route.operations:
-            deed = Deed(
+        if method == "OPTIONS":
+            send_answer(request, Answer(200, (("Allow", self._route.allow),)))
+            return
+        if method not in self.operations:
+            send_answer(request, _method_not_allowed(request.request_id, self._route.allow))
+            return
+        try:
+            aim = self.aim(method, request.uri, parts)
+        except RegistryError as error:
+            send_answer(request, error_answer(error, request_id=request.request_id))
+            return
+        await self.serve(request, aim)
+
+    def aim(self, method: str, uri: bytes, parts: dict[str, str]) -> Aim:
+        """Return what a request asks for.
+
+        Raises:
+            Unsupported: the query is too long.
+        """
+        operation = self.operations[method]
+        path, _, text = uri.decode("latin-1").partition("?")
+        query = Query(text)
+        target = Target(operation.rights, _valid_name(parts), operation.further(query))
+        return Aim(self, operation, method, path, query, parts, target)
+
+    async def serve(self, request: RegistryRequest, aim: Aim) -> None:
+        """Answer what a request asks for; runs to its end although the client may have gone."""
+        recent, question = self._recent, request.question
+        if recent is None or question is None:
+            await self._serve(request, aim)
+            return
+        given = recent.find(question)
+        if given is not None:
+            request.user_name = given.user_name
+            send_text(request, given.answer.status, given.answer.headers, given.answer.body)
+            return
+        state = recent.state
+        answer = await self._serve(request, aim)
+        if answer is not None:
+            recent.keep(question, Given(answer, request.user_name), state)
+
+    async def _serve(self, request: RegistryRequest, aim: Aim) -> Answer | None:
+        """Answer a request; return the answer if the next one to ask the same may get it, too."""
+        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"))
+        answer = await self._result(request, aim, progress)
+        is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
+        if isinstance(answer, Answer):
+            send_answer(request, answer)
+            return None if is_noted else replace(answer, headers=(*COMMON_HEADERS, *answer.headers))
+        try:
+            headers = encoded((*COMMON_HEADERS, *answer.headers))
+            await send_parts(request, answer.status, headers, parts_of(answer))
+        finally:
+            answer.blob.close()
+        return None
+
+    def _audit(
+        self, auditor: Auditor, request: RegistryRequest, aim: Aim, progress: _Progress, answer: AnyAnswer
+    ) -> bool:
+        if auditor.is_plain_reading(aim.target, aim.method, answer.status):
+            return False
+        return auditor.note(
+            Deed(
                 request_id=request.request_id,
                 endpoint=self._route.endpoint,
-                method=method,
-                target=progress.target,
+                method=aim.method,
+                target=aim.target,
                 caller=progress.caller,
                 origin=progress.origin,
                 authorization=progress.authorization,
-                parts=parts,
-            )
-            self._auditor.note(deed, answer)
-        if isinstance(answer, Answer):
-            send_answer(request, answer)
-            return
-        try:
-            headers = _encoded((*COMMON_HEADERS, *answer.headers))
-            await send_parts(request, answer.status, headers, _parts(answer))
-        finally:
-            answer.blob.close()
+                parts=aim.parts,
+            ),
+            answer,
+        )
 
-    async def _result(
-        self, request: RegistryRequest, method: str, parts: dict[str, str], progress: _Progress
-    ) -> AnyAnswer:
+    async def _result(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> AnyAnswer:
         call: Call | None = None
         try:
-            if method == "OPTIONS":
-                return Answer(200, (("Allow", self._route.allow),))
-            operation = self._route.operations.get(method)
-            if operation is None:
-                return _method_not_allowed(request.request_id, self._route.allow)
-            path, _, query = request.uri.decode("latin-1").partition("?")
-            asked = Query(query)
-            progress.target = Target(operation.rights, _valid_name(parts), operation.further(asked))
-            await self._admit(request, parts, progress)
+            await self._admit(request, aim, progress)
             call = Call(
-                method=method,
-                path=path,
-                query=asked,
-                headers=_RequestHeaders(request),
+                method=aim.method,
+                path=aim.path,
+                query=aim.query,
+                headers=HeadersOf(request),
                 body=request.body,
                 caller=progress.caller or Caller(self._guard.anonymous),
                 origin=progress.origin,
-                parts=parts,
-                named=progress.target.repository,
+                parts=aim.parts,
+                named=aim.target.repository,
                 identified=lambda principal: _identify(request, progress, Caller(principal)),
             )
-            return await operation.handle(call)
+            return await aim.operation.handle(call)
         except Unauthorized as error:
-            headers = (("WWW-Authenticate", self._challenge(progress, error)),)
+            headers = (("WWW-Authenticate", self._challenge(aim.target, progress, error)),)
             return error_answer(error, request_id=request.request_id, headers=headers)
         except RegistryError as error:
             if error.status >= 500:
@@ -221,9 +324,9 @@ class _Endpoint:
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
 
-    async def _admit(self, request: RegistryRequest, parts: dict[str, str], progress: _Progress) -> None:
+    async def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> None:
         """Let the caller pass if it may make this call; no body byte has been taken yet."""
-        guard, target = self._guard, progress.target
+        guard, target = self._guard, aim.target
         if target.rights is Need.NOTHING:
             return
         caller = await guard.identify(
@@ -233,12 +336,11 @@ class _Endpoint:
         )
         _identify(request, progress, caller)
         guard.check_admitted(caller, target)
-        if "name" in parts:
-            RepositoryName.parse(parts["name"])
+        if target.repository is None and "name" in aim.parts:
+            RepositoryName.parse(aim.parts["name"])
         guard.check(caller, target)
 
-    def _challenge(self, progress: _Progress, error: Unauthorized) -> str:
-        target = progress.target
+    def _challenge(self, target: Target, progress: _Progress, error: Unauthorized) -> str:
         if target.rights is Need.PASSWORD:
             return PASSWORD_CHALLENGE
         scopes = error.scopes if isinstance(error, InsufficientScope) else target.scopes
@@ -257,17 +359,6 @@ def _valid_name(parts: Mapping[str, str]) -> RepositoryName | None:
     except NameInvalid:
         # For later: strangers do not even learn that.
         return None
-
-
-class _RequestHeaders:
-    """Headers of a Twisted request."""
-
-    def __init__(self, request: IRequest) -> None:
-        self._headers = request.requestHeaders
-
-    def get(self, name: str) -> str | None:
-        values = self._headers.getRawHeaders(name.encode("latin-1"))
-        return None if not values else b", ".join(values).decode("latin-1")
 
 
 @implementer(IResource)
@@ -298,20 +389,3 @@ def _answer_routing_error(request: IRequest, failure: Failure) -> IResource:
 def _method_not_allowed(request_id: str, allow: str) -> Answer:
     message = "this method is not offered here: see the Allow header"
     return status_answer(405, message, request_id=request_id, headers=(("Allow", allow),))
-
-
-def send_answer(request: RegistryRequest, answer: Answer) -> None:
-    """Write a whole answer and end the request."""
-    send(request, answer.status, _encoded((*COMMON_HEADERS, *answer.headers)), answer.body)
-
-
-def _parts(answer: BlobAnswer | PartsAnswer) -> Sequence[bytes | Slice]:
-    if isinstance(answer, BlobAnswer):
-        return [(answer.blob, answer.start_bytes, answer.length_bytes)]
-    return [
-        part if isinstance(part, bytes) else (answer.blob, part.start, part.length) for part in answer.parts
-    ]
-
-
-def _encoded(headers: Headers) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]

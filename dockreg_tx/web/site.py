@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -15,7 +15,9 @@ from twisted.web.resource import IResource
 from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
+from dockreg_tx.web.heads import Heads
 from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.short_channel import ShortChannel
 from dockreg_tx.web.surroundings import Limits
 
 #: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
@@ -24,8 +26,7 @@ CLIENT_CLOSED_REQUEST = 499
 SETTLE_SECONDS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class AccessEntry:
+class AccessEntry(NamedTuple):
     """One request, answered or not; texts are as the client sent them, empty when it did not."""
 
     #: The client's address: behind a trusted proxy as that names it.
@@ -93,7 +94,10 @@ class RegistrySite(server.Site):
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
+        #: Keeps what was read of the fields of requests; its key is this process's alone.
+        self.heads = Heads(secrets.token_bytes(32))
         self._date = (-1, b"")
+        self._date_text = (-1, "")
         self._quiet: Deferred[None] | None = None
 
     @property
@@ -157,13 +161,18 @@ class RegistrySite(server.Site):
 
     def buildProtocol(self, addr: IAddress | None) -> RegistryChannel:  # type: ignore[override]  # no h2
         """Make a channel; not the stock one, which could change to HTTP/2."""
-        return RegistryChannel(self)
+        return ShortChannel(self)
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer HTTP/1.1 only: HTTP/2 is several times slower here, and a front proxy can speak it."""
         return [b"http/1.1"]
 
     # --- for channels and requests
+
+    def short_way(self, method: bytes, target: bytes) -> Any:
+        """Return what answers a plain request for a target, None when it has to be parsed and rendered."""
+        find = getattr(self.resource, "short_way", None)
+        return None if find is None else find(method, target)
 
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
@@ -201,10 +210,19 @@ class RegistrySite(server.Site):
             self._date = (second, http.datetimeToString(second))
         return self._date[1]
 
+    @property
+    def date_text(self) -> str:
+        """The same as text."""
+        second = int(self.now())
+        if second != self._date_text[0]:
+            self._date_text = (second, http.datetimeToString(second).decode("ascii"))
+        return self._date_text[1]
+
     def log(self, request: http.Request) -> None:
         """Report a request that was answered, or whose client has gone."""
         if self._access_log is None or not isinstance(request, RegistryRequest):
             return
+        header = request.getHeader
         is_cut = request.is_over and not request.startedWriting
         self._access_log(
             AccessEntry(
@@ -217,8 +235,8 @@ class RegistrySite(server.Site):
                 received_bytes=request.body.received_bytes,
                 duration_seconds=self.reactor.seconds() - request.began_at,
                 request_id=request.request_id,
-                referer=_text(request.getHeader(b"referer")),
-                user_agent=_text(request.getHeader(b"user-agent")),
+                referer=_text(header(b"referer")),
+                user_agent=_text(header(b"user-agent")),
                 http_version=_text(request.clientproto),
                 started_at=request.started_at,
             )

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web.framing import Refusal
+from dockreg_tx.web.heads import Heads
 
 if TYPE_CHECKING:
     from dockreg_tx.web.channel import RegistryChannel
@@ -48,6 +49,10 @@ class Surroundings(Protocol):
 
     new_request_id: NewId
     now: Now
+    heads: Heads
+
+    def short_way(self, method: bytes, target: bytes) -> Any:
+        """Return what answers a request for a target, None when it has to be parsed and rendered."""
 
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""

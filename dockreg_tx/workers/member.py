@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,9 +18,10 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.listeners import bind
 from dockreg_tx.preparation import make_ballast
-from dockreg_tx.service import RegistryService
+from dockreg_tx.service import RegistryService, keep_for_good
 from dockreg_tx.web.site import RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
 from dockreg_tx.workers.brief import COUNTS_DESCRIPTOR, FIRST_LISTENER_DESCRIPTOR, RETIRE, Brief, word
@@ -116,6 +119,9 @@ class Worker(RegistryService):
         self._brief = brief
         self._say = say
         self._is_retiring = False
+        # As all lines: to the standard output, which the parent reads.
+        form = entry_form(brief.log_form, {"worker": brief.number, "pid": os.getpid()})
+        self._access_log = AccessLog(sys.stdout, form, clock=reactor)
         self._counts = ConnectionCounts(COUNTS_DESCRIPTOR)
 
     def start(self) -> None:
@@ -124,6 +130,8 @@ class Worker(RegistryService):
         Raises:
             RootUnusable, StartRefused: with one line.
         """
+        # As in the parent: no deadline follows the wall clock.
+        self._reactor.seconds = time.monotonic
         self.running = True
         self._start()
 
@@ -148,6 +156,7 @@ class Worker(RegistryService):
     def _running(self, users: int) -> None:
         self._count_connections(0)
         signal.signal(signal.SIGTERM, self._stop_on_signal)
+        keep_for_good()
         if self._brief.is_leader:
             self._begin_loops()
         else:

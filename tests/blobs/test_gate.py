@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import os
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.blobs.disk import Disk
 from dockreg_tx.blobs.gate import DiskGate, GuardedDisk
-from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.blocking import InlineBlocking
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
 from tests.blobs.roots import counting_ids, make_root
 
 
@@ -69,6 +74,38 @@ class GateTests(SynchronousTestCase):
         self.assertTrue(self.gate.probe())
         self.gate.check()
         self.assertEqual([], os.listdir(self.layout.uploads))
+
+    def test_small_blobs(self) -> None:
+        """A small blob that is not staged passes through the gate as all do, and leaves nothing behind."""
+        staging = FileUploadStaging(
+            layout=self.layout, blocking=InlineBlocking(), clock=Clock(), disk=GuardedDisk(self.gate)
+        )
+        digest = Digest.of(b"content")
+        working, syncs = os.fsync, list[int]()
+
+        def refusal(number: int) -> StoreUnavailable:
+            def failing(descriptor: int) -> None:
+                syncs.append(number)
+                raise OSError(number, os.strerror(number))
+
+            self.patch(os, "fsync", failing)
+            publishing = staging.publish_whole("0" * 32, digest, b"content")
+            error = self.failureResultOf(Deferred.fromCoroutine(publishing), StoreUnavailable).value
+            self.assertEqual([], os.listdir(self.layout.uploads))
+            self.assertFalse(os.path.exists(self.layout.blob_path(digest)))
+            assert isinstance(error, StoreUnavailable)
+            return error
+
+        self.assertIsInstance(refusal(errno.ENOSPC), StorageFull)
+        self.assertTrue(self.gate.is_open)
+        refusal(errno.EIO)
+        self.assertFalse(self.gate.is_open)
+        self.assertIn("takes no writes", str(refusal(errno.EIO)))
+        self.assertEqual([errno.ENOSPC, errno.EIO], syncs)
+        self.patch(os, "fsync", working)
+        self.assertTrue(self.gate.probe())
+        publishing = staging.publish_whole("0" * 32, digest, b"content")
+        self.assertIsNotNone(self.successResultOf(Deferred.fromCoroutine(publishing)))
 
     def test_failure_during_a_probe(self) -> None:
         """A probe that another failure overtakes brings nothing back."""

@@ -19,7 +19,7 @@ from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import NewManifest, UploadRecord
 from dockreg_tx.preparation import run_inline
 from dockreg_tx.records.rebuild import references_of
-from dockreg_tx.root import RootLock, collection_lock
+from dockreg_tx.root_locks import RootLock, collection_lock
 from tests.cli.case import CommandCase
 
 APP = RepositoryName("team/app")

@@ -19,7 +19,7 @@ from dockreg_tx.access.passwords import verify_password
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.preparation import run_inline
-from dockreg_tx.root import RootLock
+from dockreg_tx.root_locks import RootLock
 from tests.cli.case import CommandCase
 
 

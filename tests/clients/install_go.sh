@@ -2,6 +2,7 @@
 # Builds the clients that are Go programs, and the official conformance runner, into .tools/bin of the checkout;
 # with "cosign" that one instead, which takes as long as all others.
 # Every version is pinned. May be run again: what is there in its version is left alone. Takes minutes at first.
+# Other programs may be named as arguments, each with its version.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -60,7 +61,7 @@ install_go() {
 }
 
 wanted=""
-for program in $programs; do
+for program in ${*:-$programs}; do
     is_built "$program" || wanted="$wanted $program"
 done
 [ -n "$wanted" ] || exit 0

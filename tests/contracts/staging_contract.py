@@ -10,7 +10,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import BlobUploadUnknown, BodyBroken, BodyTooLarge, DigestInvalid, StorageFull
+from dockreg_tx.oci.errors import (
+    BlobUnknown,
+    BlobUploadUnknown,
+    BodyBroken,
+    BodyTooLarge,
+    DigestInvalid,
+    StorageFull,
+)
 from dockreg_tx.ports import BlobStore, UploadBusy, UploadStaging, UploadWriter
 from tests.bodies import HandFedBody, broken_body, whole_body
 
@@ -69,6 +76,24 @@ class StagingContract(Base):
         self.assertEqual(Digest.of(b"some bytes"), digest)
         self.successResultOf(writer.publish(digest))
         self.assertEqual(b"some bytes", self.content_of(digest))
+
+    def test_publish_whole(self) -> None:
+        """Small content becomes a blob without being staged, and comes back when it was collected."""
+        content = b"small"
+        digest = Digest.of(content)
+        ensure = self.successResultOf(self.staging.publish_whole(UPLOAD, digest, content))
+        assert ensure is not None
+        self.assertEqual(content, self.content_of(digest))
+        self.assertEqual([], list(self.successResultOf(self.staging.list())))
+        self.collect(digest)
+        ensure()
+        self.assertEqual(content, self.content_of(digest))
+
+    def test_publish_whole_of_begun(self) -> None:
+        """An upload that has bytes, or a writer, is not ended beside them."""
+        self.open()
+        self.assertIsNone(self.successResultOf(self.staging.publish_whole(UPLOAD, Digest.of(b"x"), b"x")))
+        self.failureResultOf(self.blobs.open(Digest.of(b"x")), BlobUnknown)
 
     def test_empty_blob(self) -> None:
         """Nothing at all can be pushed."""

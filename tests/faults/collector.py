@@ -20,7 +20,7 @@ from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.records.transactions import Transaction
 from dockreg_tx.registry.collect import CollectionRules
-from dockreg_tx.root import collection_lock
+from dockreg_tx.root_locks import collection_lock
 
 PAUSE_SECONDS = 0.15
 NO_GRACE = CollectionRules(0.0, 0.0, None)

@@ -71,8 +71,17 @@ def trouble(
         server = RegistryProcess(disk.path / "root", command=command, environment=environment)
         stack.callback(server.kill)
         server.start()
+        _wait_for_ballast(disk.path / "root" / "ballast", ballast != "0B")
         witness = Witness(server.port, basic("admin", server.admin_password), seed)
         yield Trouble(disk, server, witness, has_ballast=ballast != "0B")
+
+
+def _wait_for_ballast(path: Path, is_wanted: bool) -> None:
+    """Wait until the ballast is there: it is made right after the start, while the disk has room."""
+    ends = time.monotonic() + _RECOVERY_SECONDS
+    while is_wanted and not path.exists():
+        assert time.monotonic() < ends, "no ballast"
+        time.sleep(0.01)
 
 
 def run_steps(scene: Trouble, steps: range) -> list[str]:

@@ -18,6 +18,7 @@ _WRITERS = (
     "registry/collect.py",
     "preparation.py",
     "root.py",
+    "root_locks.py",
 )
 _SILENT = ("memory", "reader", "inspection", "__init__")
 

@@ -318,6 +318,9 @@ class ReloadTests(WorkersTestCase):
         eventually(lambda: not before & set(children(server.pid)), "the end of the old workers")
         self._bad_settings(server)
         server.stop()
+        # The push was the last that a retiring worker did.
+        logged = [line for line in server.output if "/healthz" in line or "PUT /v2/reload" in line]
+        self.assertEqual(len(found) + 1, len(logged), "those who retire write the last lines of their log")
 
     def _bad_settings(self, server: RegistryProcess) -> None:
         after = set(children(server.pid))

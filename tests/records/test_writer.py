@@ -176,6 +176,48 @@ class WriterTests(SynchronousTestCase):
         self.assertEqual((None, True), (removed.error, removed.result))
         self.assertEqual((["ballast"], []), (given_up, self.uploads()))
 
+    def test_ballast_for_one_alone(self) -> None:
+        """A removal that is alone is undone before it is tried again, with what it moved and noted."""
+        self.writer.execute(begin("first"))
+        begun: list[str] = []
+        undone: list[str] = []
+
+        def remove(transaction: Transaction) -> bool:
+            begun.append("x")
+            transaction.undo.append(lambda: undone.append("x"))
+            users.add_account(transaction, Account("ghost", "hash"))
+            is_changed = transaction.changed(statements.REMOVE_UPLOAD, id="first")
+            if len(begun) == 1:
+                raise OSError(errno.ENOSPC, "full")
+            return is_changed
+
+        self.patch(self.writer, "_make_room", lambda: True)
+        self.assertTrue(self.writer.execute(Freeing(remove)))
+        self.assertEqual((2, ["x"], []), (len(begun), undone, self.uploads()))
+        self.assertEqual(["user.add"], self.events())
+        self.writer.execute(begin("after"))
+        self.assertEqual(["after"], self.uploads())
+
+    def test_alone_on_a_full_database(self) -> None:
+        """When SQLite has no room, one that is alone is refused, and tried again with the ballast's."""
+        pages = self.reader.execute("PRAGMA page_count").fetchone()[0]
+        database = self.writer._opened()
+
+        def make_room() -> bool:
+            database.execute(f"PRAGMA max_page_count = {pages * 100:d}")
+            return True
+
+        def begin_all(transaction: Transaction) -> None:
+            for number in range(50):
+                begin(f"{number:0900d}")(transaction)
+
+        self.patch(self.writer, "_make_room", make_room)
+        database.execute(f"PRAGMA max_page_count = {pages:d}")
+        self.assertRaises(StorageFull, self.writer.execute, begin_all)
+        self.assertEqual([], self.uploads())
+        self.writer.execute(Freeing(begin_all))
+        self.assertEqual(50, len(self.uploads()))
+
     def test_broken_disk(self) -> None:
         """An error of the disk shuts the gate; then no transaction is even begun."""
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import treq
-from klein import Klein
 from twisted.internet import reactor  # noqa: TID251 - real sockets need the real reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
@@ -28,7 +27,8 @@ from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
 from dockreg_tx.web.origin import Origins
-from dockreg_tx.web.routes import RegistryResource, registry_app
+from dockreg_tx.web.recent import RecentAnswers
+from dockreg_tx.web.routes import RegistryApp, RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.web.table import Endpoints, registry_routes
@@ -138,6 +138,8 @@ class ApiCase(TestCase):
     anonymous_mode: Any = "none"
     rules = ManifestRules()
     origins = Origins()
+    #: Whether requests may take the short way.
+    is_short = True
     timeout = 30
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
@@ -147,7 +149,7 @@ class ApiCase(TestCase):
         self.access = self.make_access()
         numbers = iter(range(1_000_000))
         site = RegistrySite(
-            RegistryResource(self._app()),
+            RegistryResource(self._app(), is_short=self.is_short),
             clock=reactor,
             new_request_id=lambda: f"request-{next(numbers)}",
             access_log=self.accesses.append,
@@ -170,12 +172,17 @@ class ApiCase(TestCase):
         """Return who takes notes."""
         return None
 
-    def _app(self) -> Klein:
+    def make_recent(self) -> RecentAnswers | None:
+        """Return who repeats answers."""
+        return None
+
+    def _app(self) -> RegistryApp:
         return registry_app(
             registry_routes(self._endpoints()),
             guard=self.access.guard,
             origins=self.origins,
             auditor=self.make_auditor(),
+            recent=self.make_recent(),
         )
 
     def make_access(self) -> Access:

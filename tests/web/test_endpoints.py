@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.web.recent import RecentAnswers
 from dockreg_tx.web.table import registry_routes
 from tests.registry.world import OCI_MANIFEST
 from tests.web.api import ApiCase, Reply, endpoints_of
@@ -190,3 +192,30 @@ class EndpointTests(ApiCase):
         for endpoint, rows in TABLE.items():
             for row in rows.values():
                 self.assertEqual(set(routes[endpoint].operations), set(row), endpoint)
+
+
+class KleinEndpointTests(EndpointTests):
+    """The same, with every request routed by Klein."""
+
+    is_short = False
+
+
+class RepeatedEndpointTests(EndpointTests):
+    """The same, where what was answered a moment ago is answered again."""
+
+    commits = 0
+
+    def make_recent(self) -> RecentAnswers:
+        """Remember until the test says that something changed."""
+        return RecentAnswers(version=lambda: self.commits, now=lambda: 0.0)
+
+    async def call(self, method: str, path: str, **options: Any) -> Reply:
+        """Call, and repeat what only asks: the answers are alike."""
+        self.commits += 1
+        reply = await super().call(method, path, **options)
+        if method in {"GET", "HEAD"} and reply.status == 200:
+            again = await super().call(method, path, **options)
+            self.assertEqual((reply.status, reply.body), (again.status, again.body))
+            for name in ("Content-Type", "Docker-Content-Digest", "ETag", "Link", "Cache-Control"):
+                self.assertEqual(reply.header(name), again.header(name), (path, name))
+        return reply

@@ -190,6 +190,12 @@ class MatrixTests(TokenCase):
                 await self.check(200 if is_open else 401, cell, authorization, who)
 
 
+class KleinMatrixTests(MatrixTests):
+    """The same, with every request routed by Klein."""
+
+    is_short = False
+
+
 class AnonymousMatrixTests(TokenCase):
     """Anonymous where anonymous may push to everything, and pull."""
 

@@ -194,21 +194,24 @@ class PumpTests(SynchronousTestCase):
         self.assertEqual([outflow.CHUNK_BYTES], [entry.sent_bytes for entry in wire.log])
 
     def test_disk_fails_at_once(self) -> None:
-        """A disk that fails before anything was sent is the handler's to answer."""
+        """A disk that fails before anything was sent is the handler's to answer; the blob is suspected."""
 
         class Broken(MemoryBlob):
             async def read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
                 raise StoreUnavailable("the disk failed")
 
+        blob = Broken(b"abc")
+
         async def handle(request: RegistryRequest) -> None:
             try:
-                await outflow.send_blob(request, 200, [], Broken(b"abc"), 0, 3)
+                await outflow.send_blob(request, 200, [], blob, 0, 3)
             except StoreUnavailable:
                 outflow.send(request, 503, [], b"")
 
         wire = MemoryWire(handle)
         wire.send(GET)
         self.assertEqual([503], [answer.status for answer in wire.answers])
+        self.assertEqual(1, blob.times_suspected)
 
     def test_blob_too_short(self) -> None:
         """A blob that ends early cuts the connection: the client must not take it for the whole."""

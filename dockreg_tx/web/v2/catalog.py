@@ -25,7 +25,7 @@ class Catalog:
         page = parse_page(
             call.query.first("n"), call.query.first("last"), maximum=PAGE_MAXIMUM, default=PAGE_DEFAULT
         )
-        listing = await self._browse.catalog(page, may=call.may_list)
+        listing = await self._browse.catalog(page, may=None if call.lists_everything else call.may_list)
         headers = []
         if listing.has_more and page.limit is not None:
             link = next_link(self._links.to("/v2/_catalog"), page.limit, listing.names[-1])

@@ -1,0 +1,120 @@
+"""The access log: lines gathered and written together, since one by one they cost more than most requests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import TextIO
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from dockreg_tx.access.redaction import redacted, redacted_address
+from dockreg_tx.logs import NOBODY, access_fields, access_line, printable, worker_text
+from dockreg_tx.web.site import AccessEntry
+
+#: A line waits no longer than this, and is lost if the process is killed meanwhile.
+WAIT_SECONDS = 0.1
+#: So many lines do not wait.
+LINES_LIMIT = 1000
+#: Texts that need no escape in any of our forms.
+_PLAIN = re.compile(r"[ !#-\[\]-~]{0,1024}")
+
+
+class AccessLog:
+    """Takes entries and writes lines.
+
+    Args:
+        out: where lines go.
+        render: makes a line of an entry, without its end.
+        clock: ends the wait.
+    """
+
+    def __init__(self, out: TextIO, render: Callable[[AccessEntry], str], *, clock: IReactorTime) -> None:
+        self._out = out
+        self._render = render
+        self._clock = clock
+        self._entries: list[AccessEntry] = []
+        self._call: IDelayedCall | None = None
+
+    def __call__(self, entry: AccessEntry) -> None:
+        """Have an entry written soon."""
+        self._entries.append(entry)
+        if self._call is None:
+            self._call = self._clock.callLater(WAIT_SECONDS, self._time_is_up)
+        if len(self._entries) >= LINES_LIMIT:
+            self._write()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self._write()
+
+    def _time_is_up(self) -> None:
+        self._call = None
+        self._write()
+
+    def _write(self) -> None:
+        entries, self._entries = self._entries, []
+        if not entries:
+            return
+        lines = [self._render(entry) for entry in entries]
+        try:
+            self._out.write("\n".join([*lines, ""]))
+            self._out.flush()
+        except (OSError, ValueError):
+            # The terminal or pipe is gone; serving goes on without it.
+            return
+
+
+def entry_form(form: str, worker: Mapping[str, int] = NOBODY) -> Callable[[AccessEntry], str]:
+    """Return what makes a line of an entry.
+
+    Args:
+        form: ``text`` or ``json``.
+        worker: number and process id to be named in each line, where several processes write.
+    """
+    if form == "text":
+        return partial(text_entry, who=worker_text(worker))
+    return partial(json_entry, worker=worker, who="".join(f', "{name}": {worker[name]}' for name in worker))
+
+
+def text_entry(entry: AccessEntry, *, who: str = "") -> str:
+    """Return an entry as ``logs.text_line`` would write it."""
+    return f"{_moment(entry)} info  {who}{printable(access_line(entry), 16 * 1024)}"
+
+
+def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
+    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
+    line = access_line(entry)
+    uri, user_agent = redacted_address(entry.uri), redacted(entry.user_agent)
+    if _PLAIN.fullmatch(
+        entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
+    ):
+        message = line.replace('"', '\\"')
+        return (
+            f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
+            f'"msg": "{message}", '
+            f'"peer": "{entry.peer}", "user": "{entry.user}", "method": "{entry.method}", '
+            f'"uri": "{uri}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
+            f'"received_bytes": {entry.received_bytes}, '
+            f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
+            f'"user_agent": "{user_agent}", "request_id": "{entry.request_id}"}}'
+        )
+    document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
+    return json.dumps({**document, **access_fields(entry)})
+
+
+def _moment(entry: AccessEntry) -> str:
+    ended_at = entry.started_at + entry.duration_seconds
+    second = int(ended_at)
+    return f"{_second_text(second)}.{int((ended_at - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,104 @@
+"""Connections that take a plain request, come whole in one piece, to its endpoint without detours.
+
+A head that ``heads`` can read, for a target that the ``shortcut`` knows, becomes a light request here; all
+else is parsed line by line. The endpoint is the same, and so are deadlines, pipelining and the access log.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from twisted.internet import tcp
+
+from dockreg_tx.web.body import WholeBody
+from dockreg_tx.web.channel import RegistryChannel
+from dockreg_tx.web.short_request import ShortRequest, begin
+
+#: What one read takes from the socket, at other times and while a body comes.
+READ_BYTES = 64 * 1024
+BODY_READ_BYTES = 256 * 1024
+_HEAD_END = b"\r\n\r\n"
+
+
+class ShortChannel(RegistryChannel):
+    """One connection of a ``RegistrySite``."""
+
+    @cached_property
+    def addresses(self) -> tuple[Any, Any]:
+        """The addresses of the client and of ours."""
+        return self.getPeer(), self.getHost()
+
+    @cached_property
+    def is_secure(self) -> bool:
+        """Whether the connection is encrypted; it stays what it is."""
+        return bool(self.isSecure())
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        return isinstance(self.transport, tcp.Connection) and not getattr(self.transport, "TLS", False)
+
+    def open_body(self) -> None:
+        """Read the body, in larger pieces than requests come in."""
+        self.transport.bufferSize = BODY_READ_BYTES
+        super().open_body()
+
+    def allContentReceived(self) -> None:
+        """End the body."""
+        self.transport.bufferSize = READ_BYTES
+        super().allContentReceived()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer: at once, when none wait before them, without a turn of the reactor."""
+        transport = self.transport
+        if not (self._is_plain and transport.connected) or self._is_closing or _waits(transport):
+            super().write(data)
+            return
+        self.reader.sent(len(data))
+        sent = transport.writeSomeData(data)
+        if not isinstance(sent, int):
+            # The connection is lost: the transport finds out by itself.
+            sent = 0
+        if sent < len(data):
+            transport.write(data[sent:])
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if not (self.line_mode and self.is_idle and self._begin_short(data)):
+            super().dataReceived(data)
+
+    def _begin_short(self, data: bytes) -> bool:
+        """Answer a request; False, and nothing is done, when it is none of the plain ones."""
+        first_end, head_end = data.find(b"\r\n"), data.find(_HEAD_END)
+        words = data[:first_end].split(b" ") if head_end >= 0 else ()
+        if len(words) != 3 or words[2] != b"HTTP/1.1" or first_end > self.MAX_LENGTH:
+            return False
+        serve = self.site.short_way(words[0], words[1])
+        fields = None if serve is None else self.site.heads.fields(data[first_end + 2 : head_end + 2])
+        # All of it must be here, and nothing else.
+        if serve is None or fields is None or fields.length_bytes != len(data) - head_end - 4:
+            return False
+        request = ShortRequest(self, words[0], words[1], fields)
+        if fields.length_bytes:
+            request.body = WholeBody(data[head_end + 4 :])
+        self._has_heard = True
+        self._deadline.clear()
+        self._exchange = request
+        self._handlingRequest = True
+        self.persistent = True
+        # What follows is kept until the exchange is over.
+        self.setRawMode()
+        self.site.request_began(request)
+        begin(request, serve(request))
+        return True
+
+
+def _waits(transport: Any) -> bool:
+    """Tell whether a transport has bytes to send, or may not send any more."""
+    return bool(
+        transport.dataBuffer
+        or transport._tempDataBuffer
+        or transport.disconnecting
+        or transport._writeDisconnected
+        or transport._writeDisconnecting
+    )

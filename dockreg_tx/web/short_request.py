@@ -1,0 +1,155 @@
+"""Requests that cost little: light objects, and handlers that run by hand until they have to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator, Hashable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+
+from dockreg_tx.web.body import EmptyBody, RequestBody
+from dockreg_tx.web.heads import Fields
+from dockreg_tx.web.intake import RegistryRequest
+
+_ASKING = frozenset({b"GET", b"HEAD"})
+
+
+class ShortRequest(RegistryRequest):
+    """A request that came whole; it makes only what it needs of a Twisted one."""
+
+    requestHeaders: Any
+    body: RequestBody = EmptyBody()
+    content = None
+    cookies: Any = ()
+    notifications: Any = ()
+    startedWriting = 0
+    sentLength = 0
+    code = 200
+    clientproto = b"HTTP/1.1"
+
+    channel: Any
+
+    def __init__(self, channel: Any, method: bytes, target: bytes, fields: Fields) -> None:
+        self.channel = channel
+        self.transport = channel.transport
+        self.site = site = channel.site
+        self.method = method
+        self.uri = target
+        self.client, self.host = channel.addresses
+        self.requestHeaders = fields
+        self.request_id = site.new_request_id()
+        self.began_at = site.reactor.seconds()
+        self.started_at = site.now()
+
+    @property
+    def path(self) -> bytes:  # type: ignore[override]  # nobody sets it
+        """The target without its query."""
+        return self.uri.partition(b"?")[0]
+
+    @property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]  # nobody sets it
+        """Fields that are sent with any answer, made when something sets one."""
+        headers = self.__dict__.get("_response_headers")
+        if headers is None:
+            headers = self.__dict__["_response_headers"] = Headers({b"Date": [self.site.date_header()]})
+        return headers
+
+    def getHeader(self, key: Any) -> Any:
+        """Return the last value of a field."""
+        values = self.requestHeaders.getRawHeaders(key)
+        return values[-1] if values else None
+
+    @property
+    def question(self) -> Hashable:
+        """All that the answer depends on; None for what does more than ask."""
+        if self.method not in _ASKING:
+            return None
+        # With no proxy before us the client's port decides nothing.
+        place = getattr(self.client, "host", None)
+        return self.method, self.uri, self.requestHeaders.key, place, self.isSecure()
+
+    def isSecure(self) -> bool:
+        """Tell whether the connection is encrypted."""
+        return self.channel is not None and self.channel.is_secure
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the date, and perhaps the end of the connection, is added to an answer."""
+        return "_response_headers" not in self.__dict__
+
+    def begin_answer(self) -> None:
+        """Decide whether the connection can be kept."""
+        channel = self.channel_or_raise()
+        if self.site.is_draining:
+            channel.persistent = False
+            if not self.is_bare:
+                self.setHeader(b"Connection", b"close")
+
+    def finish(self) -> None:
+        """End the answer; no error when the client has gone."""
+        if self.is_over:
+            return
+        if self.producer is not None:
+            super().finish()
+            return
+        self.finished = 1
+        self.site.log(self)
+        channel, self.channel = self.channel_or_raise(), None
+        channel.requestDone(self)
+        self.site.request_ended(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell whoever still works on the request."""
+        self.notifications = []
+        super().connectionLost(reason)
+
+
+def begin(request: RegistryRequest, work: Coroutine[Any, Any, None]) -> None:
+    """Run what answers a request: by hand up to its end, or to where it has to wait.
+
+    It is shielded: nothing ends it when the client has gone.
+    """
+    try:
+        waiting = work.send(None)
+    except StopIteration:
+        return
+    except Exception:  # noqa: BLE001 - the last net: whatever broke, the client gets an answer
+        request.processingFailed(Failure())
+        return
+    site = request.site
+    site.handler_began()
+
+    def ended(result: Failure | None) -> None:
+        site.handler_ended()
+        if result is not None:
+            request.processingFailed(result)
+
+    Deferred.fromCoroutine(_rest_of(work, waiting)).addBoth(ended)
+
+
+async def _rest_of(coroutine: Coroutine[Any, Any, None], waiting: object) -> None:
+    await _Begun(coroutine, waiting)
+
+
+class _Begun:
+    """A coroutine that has come to its first wait, to be awaited like any other."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting: object) -> None:
+        self._coroutine = coroutine
+        self._waiting = waiting
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waiting = self._waiting
+        while True:
+            try:
+                value = yield waiting
+            except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+                step, argument = self._coroutine.throw, error
+            else:
+                step, argument = self._coroutine.send, value  # type: ignore[assignment]
+            try:
+                waiting = step(argument)
+            except StopIteration:
+                return

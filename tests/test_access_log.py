@@ -1,0 +1,88 @@
+"""The access log: lines as the other log has them, gathered and never lost by an orderly end."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+from twisted.trial.unittest import SynchronousTestCase
+
+from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, entry_form
+from dockreg_tx.logs import access_fields, access_line, json_line, text_line
+from dockreg_tx.web.site import AccessEntry
+
+PLAIN = AccessEntry(
+    "192.0.2.1",
+    "alice",
+    "GET",
+    "/v2/",
+    200,
+    2,
+    0,
+    0.00125,
+    "0a1b",
+    "",
+    "docker/29",
+    "HTTP/1.1",
+    1_800_000_000.0,
+)
+ODD = PLAIN._replace(uri='/v2/"\\\u00e9', user_agent="a\tb", user="")
+
+
+class AccessLogTests(SynchronousTestCase):
+    """When lines are written, and how they look."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.out = io.StringIO()
+        self.log = AccessLog(self.out, lambda entry: entry.uri, clock=self.clock)
+
+    def test_gathered(self) -> None:
+        """Lines wait a moment for others, and then are written together."""
+        self.log(PLAIN)
+        self.log(PLAIN)
+        self.assertEqual("", self.out.getvalue())
+        self.clock.advance(WAIT_SECONDS)
+        self.assertEqual("/v2/\n/v2/\n", self.out.getvalue())
+
+    def test_many(self) -> None:
+        """Many lines do not wait."""
+        for _ in range(LINES_LIMIT):
+            self.log(PLAIN)
+        self.assertEqual(LINES_LIMIT, self.out.getvalue().count("\n"))
+
+    def test_flush(self) -> None:
+        """At the end nothing waits any more, and no timer is left."""
+        self.log(PLAIN)
+        self.log.flush()
+        self.assertEqual(("/v2/\n", []), (self.out.getvalue(), self.clock.getDelayedCalls()))
+
+    def test_closed(self) -> None:
+        """An output that has gone stops nothing."""
+        self.out.close()
+        self.log(PLAIN)
+        self.log.flush()
+
+    def test_forms(self) -> None:
+        """A line is what the log of events would have written at the end of the request."""
+        for entry in (PLAIN, ODD):
+            event = {
+                "log_level": LogLevel.info,
+                "log_namespace": "dockreg.access",
+                "log_time": entry.started_at + entry.duration_seconds,
+                "log_format": "{line}",
+                "line": access_line(entry),
+                "access": access_fields(entry),
+            }
+            for worker in ({}, {"worker": 2, "pid": 4711}):
+                as_json, as_text = entry_form("json", worker)(entry), entry_form("text", worker)(entry)
+                self.assertEqual(json_line(event, worker), as_json)
+                self.assertEqual(text_line(event, worker), as_text)
+
+    def test_time(self) -> None:
+        """A line bears the time of the answer."""
+        moment = datetime.fromtimestamp(PLAIN.started_at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self.assertEqual(f"{moment}.001Z", json.loads(entry_form("json")(PLAIN))["ts"])
