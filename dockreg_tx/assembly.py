@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
-from dockreg_tx.access.accounts import Authenticator
+from dockreg_tx.access.accounts import Authenticator, VerifiedCredentials
 from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing
 from dockreg_tx.access.robots import RandomBytes, StoredTokens
+from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
+from dockreg_tx.access.user_file import MergedAccounts, UserFile
 from dockreg_tx.audit import audit_file
+from dockreg_tx.blobs.ballast import Ballast
 from dockreg_tx.blobs.filesystem import FileBlobStore
+from dockreg_tx.blobs.gate import DiskGate, GuardedDisk
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.ports import Blocking, NewId, Now, Records
+from dockreg_tx.preparation import low_water_bytes
 from dockreg_tx.registry.browse import Browse
+from dockreg_tx.registry.clock import ClockWatch
 from dockreg_tx.registry.collect import Collect, CollectionRules
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
+from dockreg_tx.registry.scrub import Pace, Scrub, Suspects
 from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.uploads import Uploads
+from dockreg_tx.registry.verify import Verify
 from dockreg_tx.settings import Settings
 from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.guard import Guard
@@ -60,8 +69,15 @@ class Surroundings:
     secret: bytes
     #: Pools, so that bcrypt never waits for a disk nor a disk for bcrypt.
     storage: Blocking
+    #: What the disk is asked through, and what of it is held back.
+    gate: DiskGate
+    ballast: Ballast
     passwords: Blocking
+    auditing: Blocking
     parsing: Blocking
+    #: What outlives a reload of the settings: who failed to log in, and whose password is known to be right.
+    throttle: Throttle | None = None
+    verified: VerifiedCredentials | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,18 +87,30 @@ class Registry:
     resource: RegistryResource
     uploads: Uploads
     collect: Collect
+    scrub: Scrub
+    clock: ClockWatch
+    origins: Origins
+    user_file: UserFile | None
 
 
 def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
     """Return the registry that these settings describe."""
-    blobs = FileBlobStore(layout=layout, blocking=around.storage, new_id=around.new_id)
+    disk, suspects = GuardedDisk(around.gate), Suspects()
+    blobs = FileBlobStore(
+        layout=layout,
+        blocking=around.storage,
+        new_id=around.new_id,
+        disk=disk,
+        note_suspect=suspects.add,
+    )
     uploads = Uploads(
         records=records,
         push_records=records,
-        staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock),
+        staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock, disk=disk),
         now=around.now,
         new_id=around.new_id,
-        low_water_bytes=_low_water_bytes(settings, layout),
+        low_water_bytes=low_water_bytes(settings, layout),
+        is_reserve_spent=partial(_is_spent, around),
     )
     pull = Pull(
         records=records,
@@ -103,11 +131,12 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     browse = Browse(records=records, pull=records)
     links = Links(settings.server.public_url)
     auditor = Auditor(
-        audit_file(settings, layout, now=around.now).write, includes_pulls=settings.log.audit_pulls
+        audit_file(settings, layout, now=around.now, blocking=around.auditing).write,
+        includes_pulls=settings.log.audit_pulls,
     )
     access = _Access(settings, layout, records, around)
     endpoints = Endpoints(
-        health=Health(checks={"database": records.check, "storage": blobs.check}),
+        health=Health(checks={"disk": around.gate.ready, "database": records.check, "storage": blobs.check}),
         token=TokenService(
             issuer=access.issuer,
             logins=access.callers,
@@ -130,10 +159,32 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     )
     collect = Collect(
         records=records,
-        trash=FileTrash(layout=layout, blocking=around.storage, now=around.now),
+        trash=FileTrash(layout=layout, blocking=around.storage, now=around.now, disk=disk),
         monotonic_seconds=around.clock.seconds,
     )
-    return Registry(resource=RegistryResource(app), uploads=uploads, collect=collect)
+    quarantine = FileTrash(
+        layout=layout, blocking=around.storage, now=around.now, disk=disk, directory=layout.quarantine
+    )
+    hold = max(settings.gc.grace_seconds, settings.gc.trash_seconds, settings.uploads.expire_after_seconds)
+    clock = ClockWatch(records=records, hold_seconds=hold)
+    scrub = Scrub(
+        records=records,
+        blobs=blobs,
+        verify=Verify(records=records, blobs=blobs, quarantine=quarantine, blocking=around.storage),
+        pace=Pace(clock=around.clock, rate_bytes=settings.scrub.rate_bytes),
+        clock=around.clock,
+        suspects=suspects,
+        is_trusted=lambda: around.gate.is_open,
+    )
+    return Registry(
+        resource=RegistryResource(app),
+        uploads=uploads,
+        collect=collect,
+        scrub=scrub,
+        clock=clock,
+        origins=access.origins,
+        user_file=access.user_file,
+    )
 
 
 class _Access:
@@ -147,12 +198,17 @@ class _Access:
         self.keys = KeyRing(directory=layout.keys, now=around.now, retired_seconds=RETIRED_SECONDS)
         service = f"dockreg-{around.instance_id}"
         self.issuer = TokenIssuer(keys=self.keys, service=service, now=around.now, new_id=around.new_id)
+        self.user_file = _user_file(settings, around)
         passwords = Authenticator(
-            accounts=records,
+            accounts=records
+            if self.user_file is None
+            else MergedAccounts(accounts=records, file=self.user_file),
             blocking=around.passwords,
             clock=around.clock,
             secret=around.secret,
             anonymous=anonymous,
+            throttle=around.throttle,
+            verified=around.verified,
         )
         self.callers = Callers(
             passwords=passwords,
@@ -174,6 +230,19 @@ class _Access:
         )
 
 
+def _user_file(settings: Settings, around: Surroundings) -> UserFile | None:
+    if not settings.access.htpasswd:
+        return None
+    return UserFile(
+        os.path.abspath(settings.access.htpasswd),
+        grants=settings.access.htpasswd_grants,
+        # Not with the passwords: a file that has changed must not wait behind bcrypt.
+        blocking=around.parsing,
+        clock=around.clock,
+        now=around.now,
+    )
+
+
 def collection_rules(settings: Settings) -> CollectionRules:
     """Return how long content stays that nothing needs."""
     return CollectionRules(
@@ -183,13 +252,9 @@ def collection_rules(settings: Settings) -> CollectionRules:
     )
 
 
-def _low_water_bytes(settings: Settings, layout: RootLayout) -> int:
-    """Return the mark as it was set; unset, at most a tenth of the disk, or small ones took nothing."""
-    mark = settings.storage.low_water_bytes
-    if settings.found["storage.low_water"].source != "default":
-        return mark
-    status = os.statvfs(layout.root)
-    return min(mark, status.f_blocks * status.f_frsize // 10)
+async def _is_spent(around: Surroundings) -> bool:
+    """Tell whether the ballast was given up and cannot be made again; asked before every upload."""
+    return around.ballast.is_spent and not await around.storage.run(around.ballast.fill)
 
 
 def _manifest_rules(settings: Settings) -> ManifestRules:

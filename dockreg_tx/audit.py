@@ -7,10 +7,11 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.ports import Now
+from dockreg_tx.ports import Blocking, Now
 from dockreg_tx.settings import Settings
 
 #: Longer texts of clients are cut.
@@ -19,16 +20,30 @@ _log = Logger()
 
 
 class AuditFile:
-    """Appends entries to a file, which may be moved away at any time: each line opens it anew."""
+    """Appends entries to a file, which may be moved away at any time: each line opens it anew.
 
-    def __init__(self, path: str, *, now: Now) -> None:
+    Args:
+        path: of the file.
+        now: dates the entries.
+        blocking: one thread, for the order, which waits for the disk instead of the caller; None: the
+            caller waits.
+    """
+
+    def __init__(self, path: str, *, now: Now, blocking: Blocking | None = None) -> None:
         self._path = path
         self._now = now
+        self._blocking = blocking
 
     def write(self, entry: Mapping[str, object]) -> None:
         """Append an entry with the time; that the disk refuses is logged, and stops nothing else."""
         time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time.replace("+00:00", "Z"), **_short(entry)}, ensure_ascii=False)
+        if self._blocking is None:
+            self._append(line)
+        else:
+            Deferred.fromCoroutine(self._blocking.run(self._append, line))
+
+    def _append(self, line: str) -> None:
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, 0o640)
@@ -41,9 +56,11 @@ class AuditFile:
             _log.error("the audit log cannot be written: {error}", error=error)
 
 
-def audit_file(settings: Settings, layout: RootLayout, *, now: Now) -> AuditFile:
+def audit_file(
+    settings: Settings, layout: RootLayout, *, now: Now, blocking: Blocking | None = None
+) -> AuditFile:
     """Return the audit log that the settings name."""
-    return AuditFile(settings.log.audit_file or layout.audit_log, now=now)
+    return AuditFile(settings.log.audit_file or layout.audit_log, now=now, blocking=blocking)
 
 
 def _short(entry: Mapping[str, object]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -24,6 +25,7 @@ from dockreg_tx.settings import Settings
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _LARGEST_PORT = 65535
+ParseEndpoint = Callable[[Any, str], IStreamServerEndpoint]
 
 
 class StartRefused(Exception):
@@ -44,8 +46,28 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
             _probe(text, endpoint)
 
 
-def bind(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:
+def check_certificates(reactor: Any, settings: Settings) -> None:
+    """Refuse certificates that cannot be read.
+
+    Raises:
+        StartRefused: with one line.
+    """
+    _tls_options(settings)
+    for text, _ in _endpoints(reactor, settings):
+        if text.startswith("tls:"):
+            _check_directory(text)
+
+
+def bind(
+    reactor: Any, settings: Settings, factory: IProtocolFactory, parse: ParseEndpoint = serverFromString
+) -> list[IListeningPort]:
     """Listen on every endpoint.
+
+    Args:
+        reactor: where the ports live.
+        settings: name the endpoints, and the certificate of those over TCP.
+        factory: serves them.
+        parse: makes an endpoint of its string.
 
     Raises:
         StartRefused: one of them cannot be bound; none is left open.
@@ -53,7 +75,7 @@ def bind(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IL
     ports: list[IListeningPort] = []
     options = _tls_options(settings)
     secure = None if options is None else TLSMemoryBIOFactory(options, False, factory, clock=reactor)
-    for text, endpoint in _endpoints(reactor, settings):
+    for text, endpoint in _endpoints(reactor, settings, parse):
         outcome: list[IListeningPort | Failure] = []
         serving = secure if secure is not None and _is_tcp(text) else factory
         listening: Deferred[IListeningPort] = endpoint.listen(serving)
@@ -91,11 +113,13 @@ def _is_tcp(text: str) -> bool:
     return text.startswith(("tcp:", "tcp6:"))
 
 
-def _endpoints(reactor: Any, settings: Settings) -> list[tuple[str, IStreamServerEndpoint]]:
+def _endpoints(
+    reactor: Any, settings: Settings, parse: ParseEndpoint = serverFromString
+) -> list[tuple[str, IStreamServerEndpoint]]:
     found = []
     for text in settings.server.listen:
         try:
-            found.append((text, serverFromString(reactor, text)))
+            found.append((text, parse(reactor, text)))
         except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
             raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
     return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from types import MappingProxyType
 from typing import TextIO
 
 from twisted.logger import (
@@ -17,10 +19,13 @@ from twisted.logger import (
 )
 from zope.interface import implementer
 
+from dockreg_tx.access.redaction import redacted, redacted_address
 from dockreg_tx.web.site import AccessEntry
 
 #: Longest field taken from a request; more is cut, so that nobody fills the log's disk with one header.
 FIELD_LIMIT_CHARACTERS = 1024
+#: The worker of a server that has none.
+NOBODY: Mapping[str, int] = MappingProxyType({})
 #: A traceback may take this much.
 _FAILURE_LIMIT_CHARACTERS = 16 * 1024
 
@@ -43,24 +48,34 @@ class LineObserver:
             return
 
 
-def line_observer(out: TextIO, *, form: str, level: str) -> ILogObserver:
+def line_form(out: TextIO, form: str) -> str:
+    """Return ``text`` or ``json``; of ``auto``, text when ``out`` is a terminal."""
+    is_text = form == "text" or (form == "auto" and out.isatty())
+    return "text" if is_text else "json"
+
+
+def line_observer(
+    out: TextIO, *, form: str, level: str, worker: Mapping[str, int] | None = None
+) -> ILogObserver:
     """Return an observer that writes to ``out``.
 
     Args:
         out: a text stream.
         form: ``text``, ``json``, or ``auto``: text when ``out`` is a terminal.
         level: least level written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
+        worker: number and process id to be named in each line, where several processes write.
     """
-    is_text = form == "text" or (form == "auto" and out.isatty())
-    observer = LineObserver(out, text_line if is_text else json_line)
+    render = text_line if line_form(out, form) == "text" else json_line
+    observer = LineObserver(out, partial(render, worker=worker or {}))
     wanted = LogLevel.levelWithName(level)
     return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=wanted)])
 
 
-def text_line(event: LogEvent) -> str:
+def text_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
     """Return an event as text; control characters are escaped, line ends too."""
     level = event.get("log_level", LogLevel.info).name
-    line = f"{_time_text(event)} {level:<5} {printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
+    who = f"[{' '.join(f'{name} {number}' for name, number in worker.items())}] " if worker else ""
+    line = f"{_time_text(event)} {level:<5} {who}{printable(formatEvent(event), _FAILURE_LIMIT_CHARACTERS)}"
     failure = event.get("log_failure")
     if failure is not None:
         # Only our own code's lines stand in a traceback, so its line ends may stay.
@@ -68,12 +83,13 @@ def text_line(event: LogEvent) -> str:
     return line
 
 
-def json_line(event: LogEvent) -> str:
+def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
     """Return an event as one JSON object: ``ts``, ``level``, ``logger``, ``msg``, perhaps more."""
     document: dict[str, object] = {
         "ts": _time_text(event),
         "level": event.get("log_level", LogLevel.info).name,
         "logger": event.get("log_namespace", "-"),
+        **worker,
         "msg": formatEvent(event)[:_FAILURE_LIMIT_CHARACTERS],
     }
     if "request_id" in event:
@@ -89,10 +105,11 @@ def json_line(event: LogEvent) -> str:
 def access_line(entry: AccessEntry) -> str:
     """Return an access in Apache's combined form, followed by request id and duration in seconds."""
     when = datetime.fromtimestamp(entry.started_at, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
-    request = f"{entry.method} {entry.uri} {entry.http_version}"
+    request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}"
     return (
         f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
-        f"{entry.sent_bytes} {_quoted(entry.referer)} {_quoted(entry.user_agent)} "
+        f"{entry.sent_bytes} {_quoted(redacted_address(entry.referer))} "
+        f"{_quoted(redacted(entry.user_agent))} "
         f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
 
@@ -103,12 +120,12 @@ def access_fields(entry: AccessEntry) -> dict[str, object]:
         "peer": entry.peer,
         "user": printable(entry.user),
         "method": printable(entry.method),
-        "uri": printable(entry.uri),
+        "uri": printable(redacted_address(entry.uri)),
         "status": entry.status,
         "sent_bytes": entry.sent_bytes,
         "received_bytes": entry.received_bytes,
         "duration_seconds": round(entry.duration_seconds, 6),
-        "user_agent": printable(entry.user_agent),
+        "user_agent": printable(redacted(entry.user_agent)),
         "request_id": entry.request_id,
     }
 

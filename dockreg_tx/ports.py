@@ -71,6 +71,26 @@ class Body(Protocol):
         ...
 
 
+class WriteGate(Protocol):
+    """Whether the disk is trusted with writes; shut by the first error that is the disk's own fault."""
+
+    def check(self) -> None:
+        """Do nothing while writes are taken.
+
+        Raises:
+            StoreUnavailable: they are not; says why.
+        """
+        ...
+
+    def note(self, error: OSError) -> None:
+        """Shut if an error is the disk's own fault."""
+        ...
+
+    def shut(self, reason: str, *, is_final: bool = False) -> None:
+        """Take no more writes, for this reason; ``is_final``: until the next start."""
+        ...
+
+
 # --- bytes ------------------------------------------------------------------------------------------------
 
 
@@ -89,6 +109,10 @@ class OpenBlob(Protocol):
         Raises:
             StoreUnavailable: the disk failed.
         """
+        ...
+
+    def suspect(self) -> None:
+        """Note that it could not be read to its end, so that the scrub looks at it soon."""
         ...
 
     def close(self) -> None:
@@ -738,6 +762,66 @@ class MovedBytes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ScrubState:
+    """How far a pass of the scrub got; times in seconds since the epoch, ``ended_at`` None till its end."""
+
+    began_at: float
+    ended_at: float | None = None
+    #: The text of the last digest that was checked.
+    cursor: str = ""
+    checked: int = 0
+    damaged: int = 0
+
+    def after(self, digest: Digest, *, is_damaged: bool) -> ScrubState:
+        """Return the state when this blob was checked."""
+        return ScrubState(self.began_at, None, str(digest), self.checked + 1, self.damaged + is_damaged)
+
+    def end(self, now: float, *, damaged: int) -> ScrubState:
+        """Return the state at the end, with so much more damage."""
+        return ScrubState(self.began_at, now, self.cursor, self.checked, self.damaged + damaged)
+
+
+class ScrubRecords(InspectRecords, Protocol):
+    """What the scrub asks and repairs beside that."""
+
+    async def recorded_blob(self, digest: Digest) -> RecordedBlob | None:
+        """Return one blob, None when none is recorded."""
+        ...
+
+    async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
+        """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
+        ...
+
+    async def scrub_state(self) -> ScrubState | None:
+        """Return how far the scrub got, None before the first one."""
+        ...
+
+    async def note_scrub(self, state: ScrubState) -> None:
+        """Record how far the scrub got."""
+        ...
+
+    async def manifest_copy(self, digest: Digest) -> bytes | None:
+        """Return the bytes of a manifest that a row holds, None when none does."""
+        ...
+
+    async def damaged_copies(self) -> list[Digest]:
+        """Return the manifests whose bytes in a row are not what their digest says."""
+        ...
+
+    async def mend_copy(self, digest: Digest, content: bytes) -> None:
+        """Replace the bytes of a manifest in every row that holds them."""
+        ...
+
+    async def damaged_rows(self) -> list[str]:
+        """Return what the rows are called whose checksum is wrong, such as ``tag team/app:latest``."""
+        ...
+
+    async def clock_is_steady(self, now: float, *, jump_seconds: float, hold_seconds: float) -> bool:
+        """Note the time; False when it jumped forward, now or less than ``hold_seconds`` ago."""
+        ...
+
+
 class UploadRecords(Protocol):
     """Upload sessions; no truth about them is kept in a process."""
 
@@ -882,7 +966,7 @@ class Records(
     PushRecords,
     RemoveRecords,
     CollectRecords,
-    InspectRecords,
+    ScrubRecords,
     UploadRecords,
     AccountRecords,
     TokenRecords,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.access.keys import ensure_key
 from dockreg_tx.access.passwords import generate_password, hash_password
+from dockreg_tx.blobs.ballast import Ballast
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blobs.trash import FileTrash
@@ -22,6 +24,7 @@ from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.registry.collect import Collect
 from dockreg_tx.root import RootUnusable, collection_lock
+from dockreg_tx.settings import Settings
 
 T = TypeVar("T")
 
@@ -38,14 +41,16 @@ def clear_passing_files(layout: RootLayout, clock: IReactorTime) -> None:
         raise RootUnusable(f"{layout.uploads}: {error.message}") from error
 
 
-def prepare_database(layout: RootLayout, *, now: Now) -> int:
+def prepare_database(layout: RootLayout, *, now: Now, make_room: Callable[[], bool] | None = None) -> int:
     """Make or migrate the database, add the first user where there never was one, and count the users.
+
+    ``make_room`` gives the ballast up: a full disk must not keep a registry from starting.
 
     Raises:
         RootUnusable: with one line; the database is newer, damaged, or cannot be written.
     """
     records = InlineSqliteRecords(
-        path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock
+        path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock, make_room=make_room
     )
     try:
         records.start()
@@ -74,6 +79,24 @@ def prepare_keys(layout: RootLayout, *, now: Now) -> None:
         raise RootUnusable(f"{error.filename or layout.keys}: {error.strerror}") from error
     except ValueError as error:
         raise RootUnusable(str(error)) from error
+
+
+def make_ballast(settings: Settings, layout: RootLayout) -> Ballast:
+    """Return the ballast that the settings ask for; it is not on the disk yet."""
+    return Ballast(
+        layout=layout,
+        size_bytes=settings.storage.ballast_bytes,
+        spare_bytes=low_water_bytes(settings, layout),
+    )
+
+
+def low_water_bytes(settings: Settings, layout: RootLayout) -> int:
+    """Return the mark as it was set; unset, at most a tenth of the disk, or small ones took nothing."""
+    mark = settings.storage.low_water_bytes
+    if settings.found["storage.low_water"].source != "default":
+        return mark
+    status = os.statvfs(layout.root)
+    return min(mark, status.f_blocks * status.f_frsize // 10)
 
 
 def run_inline(work: Coroutine[Any, Any, T]) -> T:

@@ -258,7 +258,20 @@ def _read_format(layout: RootLayout) -> RootFormat:
 @contextmanager
 def collection_lock(layout: RootLayout, *, wait: bool) -> Iterator[bool]:
     """Be the only one who collects garbage on a root; yields False when another does and we do not wait."""
-    descriptor = os.open(layout.collection_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    with _only_one(layout.collection_lock, wait=wait) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def scrub_lock(layout: RootLayout) -> Iterator[bool]:
+    """Be the only one who scrubs a root; yields False when another does."""
+    with _only_one(layout.scrub_lock, wait=False) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _only_one(path: str, *, wait: bool) -> Iterator[bool]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -296,6 +309,25 @@ class RootLock:
                 raise RootUnusable(f"{self._layout.root} is in use by {owner}") from error
         self._descriptor = descriptor
         self.note_owner()
+
+    def share(self) -> None:
+        """Hold the lock together with the other processes of one server; from now on, or instead of alone.
+
+        Raises:
+            RootUnusable: another server has taken it alone, or the file cannot be opened.
+        """
+        with _refusals(self._layout.root):
+            if self._descriptor is None:
+                self._descriptor = os.open(
+                    self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
+                )
+            try:
+                # The kernel lets go before it locks anew, so another server can come between.
+                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                os.close(self._descriptor)
+                self._descriptor = None
+                raise RootUnusable(f"{self._layout.root} is in use by another server") from error
 
     def note_owner(self) -> None:
         """Write this process's id into the lock file; again after a fork, for the parent's is out of date."""

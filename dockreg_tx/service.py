@@ -1,123 +1,71 @@
-"""The life of a server process: start, listen, sweep, drain and stop."""
+"""The registry in one process: start, listen, sweep, drain and stop."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import sys
-import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any
 
-from twisted.application.service import IServiceCollection, Service
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger
-from twisted.python.components import Componentized
+from twisted.logger import Logger
+from twisted.web.iweb import IRequest
 
+from dockreg_tx.access.accounts import VerifiedCredentials
+from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
-from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import StartRefused, addresses, bind, check_listeners, speaks_tls
-from dockreg_tx.logs import access_fields, access_line, line_observer
-from dockreg_tx.preparation import clear_passing_files, prepare_database, prepare_keys
+from dockreg_tx.listeners import bind
+from dockreg_tx.logs import access_fields, access_line
 from dockreg_tx.records.sqlite import SqliteRecords
-from dockreg_tx.root import RootLock, RootUnusable, check_root, collection_lock, initialise_root
+from dockreg_tx.root import collection_lock, scrub_lock
+from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
-from dockreg_tx.settings_registry2 import ignored_warning
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
-#: Requests in flight get this long to end after SIGTERM.
-DRAIN_SECONDS = 30.0
 SWEEP_INTERVAL_SECONDS = 3600.0
 #: How often it is asked whether garbage must be collected.
 COLLECTION_INTERVAL_SECONDS = 600.0
+#: How often it is asked whether anything must be scrubbed.
+SCRUB_INTERVAL_SECONDS = 60.0
+#: How often a disk that failed is tried again, and the ballast looked after.
+DISK_INTERVAL_SECONDS = 5.0
 
 _log = Logger(namespace="dockreg")
 _access_log = Logger(namespace="dockreg.access")
 
 
-class RegistryService(Service):
-    """The registry in one process.
-
-    ``check`` runs before twistd goes into the background, the rest after: nothing that must not cross a fork
-    (database, threads) is opened before ``startService``.
-    """
+class RegistryService(Server):
+    """The registry in one process."""
 
     def __init__(
         self, *, load: Callable[[], Settings], reactor: Any, twistd_options: Mapping[str, Any]
     ) -> None:
-        # Twisted's reactor offers more interfaces than one annotation can say.
-        self._load = load
-        self._settings = settings = load()
-        self._reactor = reactor
-        self._twistd = twistd_options
-        self._layout = RootLayout(os.path.abspath(settings.storage.root))
-        self._lock = RootLock(self._layout)
-        self._ports: list[IListeningPort] = []
+        super().__init__(load=load, reactor=reactor, twistd_options=twistd_options)
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
+        self._scrubbing: Deferred[Any] | None = None
         self._records: SqliteRecords | None = None
-        self._instance_id = ""
+        self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
+        # A reload must neither forgive guessers nor send every client back to bcrypt.
+        self._secret = secrets.token_bytes(32)
+        self._throttle = Throttle(reactor)
+        self._verified = VerifiedCredentials(reactor)
         self._pools = {
             name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
-            for name, threads in (("storage", 8), ("passwords", 2), ("parsing", 2), ("reading", 2))
+            for name, threads in (
+                ("storage", 8),
+                ("passwords", 2),
+                ("parsing", 2),
+                ("reading", 2),
+                ("auditing", 1),
+            )
         }
 
-    def check(self) -> None:
-        """Refuse what cannot work, and take the root's lock.
-
-        Raises:
-            StartRefused: with one line.
-        """
-        if self._settings.server.workers not in (1, "auto"):
-            raise StartRefused("workers: this version serves with one process: set workers to 1 or auto")
-        check_listeners(self._reactor, self._settings)
-        try:
-            initialise_root(self._layout, new_id=new_id)
-            self._instance_id = check_root(self._layout).instance_id
-            self._lock.acquire()
-        except RootUnusable as error:
-            raise StartRefused(str(error)) from None
-
-    def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Join the application, and offer it our way of writing log lines unless twistd was told another."""
-        told = any(self._twistd.get(option) for option in ("logger", "syslog", "logfile"))
-        if isinstance(parent, Componentized) and self._twistd.get("nodaemon") and not told:
-            log = self._settings.log
-            parent.setComponent(ILogObserver, line_observer(sys.stdout, form=log.format, level=log.level))
-        super().setServiceParent(parent)
-
-    def startService(self) -> None:
-        """Open the root, listen, and say so once the reactor runs.
-
-        Raises:
-            SystemExit: with one line, in the foreground.
-            StartRefused: in the background, where twistd hands the line to its parent.
-        """
-        super().startService()
-        try:
-            self._start()
-        except (RootUnusable, StartRefused) as error:
-            self._lock.release()
-            if self._twistd.get("nodaemon", True):
-                # By now sys.stderr goes into the log.
-                sys.__stderr__.write(f"dockreg: {error}\n")  # type: ignore[union-attr] # there is one
-                raise SystemExit(1) from None
-            raise StartRefused(str(error)) from None
-
     def _start(self) -> None:
-        # Twisted's timers follow the wall clock; whoever sets that must not fire or starve our deadlines.
-        self._reactor.seconds = time.monotonic
-        self._lock.note_owner()
-        clear_passing_files(self._layout, self._reactor)
-        users = prepare_database(self._layout, now=wall_clock)
-        prepare_keys(self._layout, now=wall_clock)
+        users = self._prepare()
         for pool in self._pools.values():
             pool.start()
         self._records = SqliteRecords(
@@ -126,12 +74,17 @@ class RegistryService(Service):
             lock_path=self._layout.write_lock,
             reactor=self._reactor,
             read_blocking=self._pools["reading"],
+            gate=self._gate,
+            make_room=self._ballast.release,
         )
         self._records.start()
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
-        self._ports = bind(self._reactor, self._settings, self._site)
+        self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
+
+    def _listen(self, site: RegistrySite) -> list[IListeningPort]:
+        return bind(self._reactor, self._settings, site)
 
     def _assemble(self, records: SqliteRecords) -> Registry:
         return assemble(self._settings, self._layout, records, self._surroundings())
@@ -143,10 +96,15 @@ class RegistryService(Service):
             new_id=new_id,
             random_bytes=secrets.token_bytes,
             instance_id=self._instance_id,
-            secret=secrets.token_bytes(32),
+            secret=self._secret,
             storage=self._pools["storage"],
+            gate=self._gate,
+            ballast=self._ballast,
             passwords=self._pools["passwords"],
+            auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
+            throttle=self._throttle,
+            verified=self._verified,
         )
 
     def _make_site(self, registry: Registry) -> RegistrySite:
@@ -157,31 +115,35 @@ class RegistryService(Service):
             now=wall_clock,
             new_request_id=lambda: secrets.token_hex(8),
             access_log=_write_access if self._settings.log.access != "none" else None,
+            client_of=self._client_of,
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
+            connections_changed=self._count_connections,
         )
 
+    def _client_of(self, request: IRequest) -> str:
+        return self._registry.origins.client_of(request)
+
+    def _count_connections(self, count: int) -> None:
+        """Do nothing: nobody else could take some."""
+
     def _running(self, users: int) -> None:
-        # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop_on_signal)
-        signal.signal(signal.SIGHUP, self._reload_on_signal)
-        for line in warnings(self._settings, self._ports):
-            _log.warn("{line}", line=line)
-        _log.info(
-            "dockreg ready on {where} (root {root}, users {users})",
-            where=", ".join(addresses(self._settings, self._ports)),
-            root=self._layout.root,
-            users=users,
-        )
-        if os.path.exists(self._layout.admin_password):
-            _log.info(
-                "the first password of user admin is in {path}: remove the file once you have it",
-                path=self._layout.admin_password,
-            )
+        self._handle_signals()
+        self._announce(users)
+        self._begin_loops()
+
+    def _begin_loops(self) -> None:
+        """Look after what every process has, and do what one process of a server does for all."""
+        self._look_after_gate()
+        self._read_user_file()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
         self._repeat(min(schedule_seconds, COLLECTION_INTERVAL_SECONDS), self._collect_once)
+        schedule_seconds = self._settings.scrub.schedule_seconds or SCRUB_INTERVAL_SECONDS
+        self._repeat(min(schedule_seconds, SCRUB_INTERVAL_SECONDS), self._scrub_once)
+
+    def _look_after_gate(self) -> None:
+        self._repeat(DISK_INTERVAL_SECONDS, self._look_after_disk)
 
     def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
         loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
@@ -189,10 +151,23 @@ class RegistryService(Service):
         loop.start(interval_seconds, now=True)
         self._loops.append(loop)
 
+    async def _look_after_disk(self, registry: Registry) -> None:
+        """Try a disk that failed, and hold the ballast; a failure is for the next time."""
+        run = self._pools["storage"].run
+        try:
+            if await run(self._gate.probe):
+                await run(self._hold_ballast)
+        except Exception:  # noqa: BLE001 - a loop that ends here would never look again
+            if self.running:
+                _log.failure("looking after the disk failed")
+
+    def _hold_ballast(self) -> None:
+        self._ballast.fill()
+
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
         schedule_seconds = self._settings.gc.schedule_seconds
-        if schedule_seconds is None:
+        if not await registry.clock.is_steady(wall_clock()) or schedule_seconds is None:
             return
         try:
             with collection_lock(self._layout, wait=False) as is_ours:
@@ -205,30 +180,43 @@ class RegistryService(Service):
             if self.running:
                 _log.failure("collecting garbage failed")
 
+    async def _scrub_once(self, registry: Registry) -> None:
+        """Scrub if it is time and nobody else does; a pass may take days, and a stop ends it."""
+        schedule_seconds = self._settings.scrub.schedule_seconds
+        if schedule_seconds is None:
+            return
+        try:
+            with scrub_lock(self._layout) as is_ours:
+                if is_ours:
+                    self._scrubbing = Deferred.fromCoroutine(
+                        registry.scrub.run_if_due(schedule_seconds=schedule_seconds, now=wall_clock())
+                    )
+                    await self._scrubbing
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 - a loop that ends here would never scrub again
+            if self.running:
+                _log.failure("scrubbing failed")
+        finally:
+            self._scrubbing = None
+
     async def _sweep_once(self, registry: Registry) -> None:
         """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""
+        if not await registry.clock.is_steady(wall_clock()):
+            return
         try:
             expire_after = float(self._settings.uploads.expire_after_seconds)
             expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
             orphans = await registry.uploads.discard_orphans()
         except Exception:  # noqa: BLE001 - a loop that ends here would never sweep again
-            _log.failure("sweeping upload sessions failed")
+            # Stopping closes the database under it.
+            if self.running:
+                _log.failure("sweeping upload sessions failed")
             return
         if expired or orphans:
             _log.info(
                 "swept {expired} expired and {orphans} orphaned uploads", expired=expired, orphans=orphans
             )
-
-    def _stop_on_signal(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._stop_reactor)
-
-    def _stop_reactor(self) -> None:
-        # A second signal finds the stop under way.
-        with suppress(ReactorNotRunning):
-            self._reactor.stop()
-
-    def _reload_on_signal(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._reload)
 
     def _reload(self) -> None:
         """Read the settings again; requests in flight end under the old ones.
@@ -247,7 +235,14 @@ class RegistryService(Service):
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
+        self._read_user_file()
         _log.info("settings reloaded")
+
+    def _read_user_file(self) -> None:
+        """Have its bad lines in the log before somebody cannot log in."""
+        if self._registry.user_file is not None:
+            reading = Deferred.fromCoroutine(self._registry.user_file.refresh())
+            reading.addErrback(lambda failure: _log.failure("reading users failed", failure=failure))
 
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let requests in flight end (30 s at most), close everything."""
@@ -256,10 +251,8 @@ class RegistryService(Service):
 
     async def _stop(self) -> None:
         _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
-        await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
-        for loop in self._loops:
-            if loop.running:
-                loop.stop()
+        await self._stop_accepting()
+        self._end_loops()
         if self._site is not None:
             await self._site.drain(DRAIN_SECONDS)
         if self._records is not None:
@@ -268,41 +261,15 @@ class RegistryService(Service):
             pool.stop()
         self._lock.release()
 
+    def _end_loops(self) -> None:
+        for loop in self._loops:
+            if loop.running:
+                loop.stop()
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
 
-#: Seconds since the epoch; the composition root passes it in.
-wall_clock = time.time  # noqa: TID251
-
-
-def new_id() -> str:
-    """Return a fresh unguessable id: a UUID4 with dashes."""
-    return str(uuid.uuid4())  # noqa: TID251 - the composition root passes ids in
-
-
-def warnings(settings: Settings, ports: list[IListeningPort]) -> list[str]:
-    """Return what an operator should know of these settings at every start."""
-    lines = ignored_warning(settings.ignored)
-    access = settings.access
-    if access.anonymous == "push":
-        lines.append("anonymous callers may push everywhere: use this for tests and closed networks only")
-    elif access.challenge == "basic" and (access.anonymous == "pull" or access.anonymous_grants):
-        lines.append(
-            'anonymous callers may pull, and with challenge = "basic" docker is never asked for a password: '
-            'it cannot log in to push; set challenge to "bearer"'
-        )
-    listeners = zip(settings.server.listen, ports, strict=True)
-    if any(is_exposed(port) and not speaks_tls(text, settings) for text, port in listeners):
-        lines.append(
-            "listening without TLS beyond the loopback: passwords travel in the clear, and docker needs this "
-            "host under insecure-registries"
-        )
-    return lines
-
-
-def is_exposed(port: IListeningPort) -> bool:
-    """Tell whether a plain TCP port can be reached from other machines."""
-    host = getattr(port.getHost(), "host", None)
-    is_loopback = host is None or host == "::1" or host.startswith("127.")
-    return not is_loopback and getattr(port, "_type", "TCP") == "TCP"
+    async def _stop_accepting(self) -> None:
+        await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
 
 
 async def _stop_listening(port: IListeningPort) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Storage:
 
     root: str = _setting(text(may_be_empty=False), "./var/registry")
     low_water_bytes: int = _setting(size(), "1GiB")
+    ballast_bytes: int = _setting(size(), "64MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Access:
     anonymous_grants: tuple[str, ...] = _setting(grants(), [])
     challenge: Literal["bearer", "basic"] = _setting(choice("bearer", "basic"), "bearer")
     require_tls: bool = _setting(switch(), False)
+    htpasswd: str = _setting(text(), "")
+    htpasswd_grants: tuple[str, ...] = _setting(grants(), ["pull:**", "push:**"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,14 @@ class Collection:
     grace_seconds: int = _setting(duration(), "24h")
     trash_seconds: int = _setting(duration(), "24h")
     untagged_after_seconds: int | None = _setting(duration_or_never(), "never")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrubbing:
+    """The background scrub; a schedule of None means never. The rate is for one second."""
+
+    schedule_seconds: int | None = _setting(duration_or_never(least_seconds=1), "7d")
+    rate_bytes: int = _setting(size(least_bytes=1024), "20MiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +138,7 @@ class Settings:
     manifests: Manifests
     uploads: Uploads
     gc: Collection
+    scrub: Scrubbing
     tls: Tls
     log: Log
     #: For each ``section.key`` the plain value and where it was found.
@@ -142,6 +154,7 @@ SECTIONS: Mapping[str, type] = {
     "manifests": Manifests,
     "uploads": Uploads,
     "gc": Collection,
+    "scrub": Scrubbing,
     "tls": Tls,
     "log": Log,
 }
@@ -182,11 +195,24 @@ def load_settings(
     found = find_values(
         kinds=KINDS, defaults=DEFAULTS, config_path=config_path, environ=environ, options=options
     )
+    return settings_of(found, ignored=ignored_variables(environ, KINDS))
+
+
+def settings_of(found: Mapping[str, Found], *, ignored: Sequence[str] = ()) -> Settings:
+    """Return the settings that these plain values make.
+
+    Args:
+        found: plain value and place of each ``section.key``.
+        ignored: variables of distribution's without a counterpart here.
+
+    Raises:
+        SettingsError: one line that names place, key and allowed values.
+    """
     sections = {
         section: cls(**{name: _parse(found[f"{section}.{key}"], kind) for key, name, kind, _ in _keys(cls)})
         for section, cls in SECTIONS.items()
     }
-    settings = Settings(found=found, ignored=tuple(ignored_variables(environ, KINDS)), **sections)
+    settings = Settings(found=found, ignored=tuple(ignored), **sections)
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
         raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")

@@ -13,8 +13,9 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from dockreg_tx.listeners import StartRefused
-from dockreg_tx.service import RegistryService
+from dockreg_tx.server import Server
 from dockreg_tx.settings import Settings, SettingsError, load_settings
+from dockreg_tx.workers.brief import worker_count
 
 
 class Options(usage.Options):
@@ -79,8 +80,19 @@ def makeService(options: Options, environ: Mapping[str, str] | None = None) -> I
         )
 
     try:
-        service = RegistryService(load=load, reactor=reactor, twistd_options=twistd)
+        service = server_type(load())(load=load, reactor=reactor, twistd_options=twistd)
         service.check()
     except (SettingsError, StartRefused) as error:
         raise SystemExit(f"dockreg: {error}") from None
     return service
+
+
+def server_type(settings: Settings) -> type[Server]:
+    """Return what serves with so many workers; the other one is not loaded."""
+    if worker_count(settings) > 1:
+        from dockreg_tx.workers.supervisor import Supervisor  # noqa: PLC0415
+
+        return Supervisor
+    from dockreg_tx.service import RegistryService  # noqa: PLC0415
+
+    return RegistryService

@@ -9,6 +9,7 @@ import stat
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.audit import TEXT_LIMIT_CHARACTERS, AuditFile
+from tests.cli.test_repos import DIGEST, RepositoryCase
 from tests.cli.test_users import PeopleCase
 
 
@@ -60,3 +61,31 @@ class CommandAuditTests(PeopleCase):
         )  # fmt: skip
         for secret in (password, created["token"]):
             self.assertNotIn(secret, text)
+
+
+class ContentAuditTests(RepositoryCase):
+    """What the command notes of content."""
+
+    def test_changes(self) -> None:
+        """Every removal, restore and rollback is noted with its object; a refused one is not."""
+        self.done("tag", "remove", "team/app:v1", "--yes")
+        self.done("tag", "rollback", "team/app:v1", "--yes")
+        self.done("tag", "remove", "team/app:v2", "--yes")
+        (item,) = (each for each in self.listed("trash", "list") if each["tags"] == ["v2"])
+        self.done("trash", "restore", str(item["id"]))
+        self.done("repo", "remove", "zoo", "--yes")
+        self.refused("repo", "remove", "zoo", "--yes")
+        with open(os.path.join(self.root, "audit.log")) as file:
+            entries = [json.loads(line) for line in file]
+        keys = ("action", "principal", "result", "repository", "reference", "digest", "tags")
+        who = ("dockreg command", "ok")
+        self.assertEqual(
+            [
+                ("tag.remove", *who, "team/app", "v1", str(DIGEST), None),
+                ("tag.rollback", *who, "team/app", "v1", str(DIGEST), None),
+                ("tag.remove", *who, "team/app", "v2", str(DIGEST), None),
+                ("trash.restore", *who, "team/app", None, str(DIGEST), ["v2"]),
+                ("repo.remove", *who, "zoo", None, None, None),
+            ],
+            [tuple(entry.get(key) for key in keys) for entry in entries],
+        )

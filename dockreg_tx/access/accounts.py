@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +24,7 @@ from dockreg_tx.access.passwords import (
 from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import password_fingerprint
 from dockreg_tx.oci.errors import TooManyRequests, Unauthorized
-from dockreg_tx.ports import Account, AccountRecords, Blocking
+from dockreg_tx.ports import Account, Blocking
 
 #: How long a password that was right needs no second look; docker sends it with every request.
 CACHE_SECONDS = 300
@@ -34,6 +35,22 @@ RETRY_AFTER_SECONDS = 5
 RESERVED_SHARE = 0.25
 
 _log = Logger()
+
+
+class KnownAccounts(Protocol):
+    """What is asked of ``ports.AccountRecords``, or of who joins them with others."""
+
+    async def account(self, name: str) -> Account | None:
+        """Return one user with the grants, or None."""
+        ...
+
+    async def accounts(self) -> list[Account]:
+        """Return all users."""
+        ...
+
+    async def access_generation(self) -> int:
+        """Return a number that grows whenever a user or grant changes."""
+        ...
 
 
 class Authenticator:
@@ -47,12 +64,13 @@ class Authenticator:
     def __init__(
         self,
         *,
-        accounts: AccountRecords,
+        accounts: KnownAccounts,
         blocking: Blocking,
         clock: IReactorTime,
         secret: bytes,
         anonymous: Principal,
         throttle: Throttle | None = None,
+        verified: VerifiedCredentials | None = None,
         queue_limit: int = 32,
         dummy_hash: str = DUMMY_HASH,
     ) -> None:
@@ -61,7 +79,7 @@ class Authenticator:
         self._throttle = throttle or Throttle(clock)
         self._dummy = _Dummy(accounts, dummy_hash)
         self._secret = secret
-        self._verified = _VerifiedCredentials(clock)
+        self._verified = verified or VerifiedCredentials(clock)
         self._checks = _PasswordChecks(blocking, queue_limit)
         self._generation: int | None = None
         self._known: dict[str, tuple[Account, Principal]] = {}
@@ -141,7 +159,7 @@ class Authenticator:
         return mac.digest()
 
 
-class _VerifiedCredentials:
+class VerifiedCredentials:
     """MACs of credentials that were right, each for 5 minutes, at most 10,000; the oldest leave first."""
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -153,6 +171,7 @@ class _VerifiedCredentials:
         return expires_at is not None and self._clock.seconds() < expires_at
 
     def add(self, key: bytes) -> None:
+        """Remember credentials that were right just now."""
         self._expires_at[key] = self._clock.seconds() + CACHE_SECONDS
         self._expires_at.move_to_end(key)
         if len(self._expires_at) > CACHE_LIMIT_ENTRIES:
@@ -207,7 +226,7 @@ class _PasswordChecks:
 class _Dummy:
     """The hash that is verified for who is no user: as costly as the costliest of a user."""
 
-    def __init__(self, accounts: AccountRecords, least: str) -> None:
+    def __init__(self, accounts: KnownAccounts, least: str) -> None:
         self._accounts = accounts
         self._generation: int | None = None
         self._hash = self._least = least

@@ -120,8 +120,15 @@ class Callers:
         return Caller(principal, claims.asked)
 
     async def log_in(self, principal: Principal) -> str:
-        """Return a new refresh token for a user."""
-        return await self._stored.add_login(principal, new_id=self._new_id, random_bytes=self._random_bytes)
+        """Return a new refresh token; empty for a user whom only a file knows: clients keep the password.
+
+        Raises:
+            Unauthorized: the user was removed meanwhile.
+        """
+        secret = await self._stored.add_login(principal, new_id=self._new_id, random_bytes=self._random_bytes)
+        if not secret and await self._passwords.principal(principal.name) is None:
+            raise Unauthorized("the user was removed")
+        return secret
 
     async def refresh(self, refresh_token: str) -> Principal:
         """Return whom a refresh token belongs to.

@@ -28,28 +28,33 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class RefusedLine:
-    """A line that gives nobody access; the reason never holds what the line holds."""
+    """A line that gives nobody access; the reason never holds what the line holds, ``str`` names its user."""
 
     line_number: int
     reason: str
+    #: Of the user, as far as the line tells one.
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"line {self.line_number}: {self.reason}"
+        who = f"user {self.name}: " if self.name else ""
+        return f"line {self.line_number}: {who}{self.reason}"
 
 
 def parse_htpasswd(content: bytes) -> tuple[list[Entry], list[RefusedLine]]:
     """Return the users of a file and the lines that are refused; comments and empty lines are neither.
 
-    Of two lines for one user the first counts, as in Apache's server.
+    Of two lines for one user the first counts, as in Apache's server; also when it is a bad one: whoever was
+    locked out by a line above does not come in by one below.
     """
     entries: dict[str, Entry] = {}
     refused: list[RefusedLine] = []
+    first_lines: dict[str, int] = {}
     for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         if not raw.strip() or raw.lstrip().startswith(b"#"):
             continue
         read = _read(number, raw)
-        if isinstance(read, Entry) and read.name in entries:
-            read = RefusedLine(number, f"user {read.name} has line {entries[read.name].line_number} already")
+        if read.name and first_lines.setdefault(read.name, number) != number:
+            read = RefusedLine(number, f"line {first_lines[read.name]} names this user already", read.name)
         if isinstance(read, Entry):
             entries[read.name] = read
         else:
@@ -68,7 +73,7 @@ def _read(number: int, raw: bytes) -> Entry | RefusedLine:
     if _NAME.fullmatch(name) is None or not name.isprintable():
         return RefusedLine(number, "a user name has 1 to 255 characters, without blanks")
     if not is_password_hash(stored):
-        return RefusedLine(number, f"user {name}: {_complaint(stored)}")
+        return RefusedLine(number, _complaint(stored), name)
     return Entry(number, name, stored)
 
 

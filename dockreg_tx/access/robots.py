@@ -68,7 +68,7 @@ class StoredTokens:
         return await self._find(robot_id, TokenKind.ROBOT, lambda: self._tokens.token_by_id(robot_id))
 
     async def add_login(self, principal: Principal, *, new_id: NewId, random_bytes: RandomBytes) -> str:
-        """Return a new refresh token for a user; empty when the user was removed meanwhile."""
+        """Return a new refresh token for a user; empty when the database does not know it."""
         secret = new_secret(LOGIN_PREFIX, random_bytes)
         token = TokenRecord(
             id=new_id(),

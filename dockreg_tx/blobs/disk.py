@@ -100,16 +100,25 @@ class Disk:
         Returns:
             What to give to ``still_placed``.
         """
+        is_new = True
         try:
             self.link(source, target)
         except FileExistsError:
+            is_new = False
             if os.stat(target).st_size != size_bytes:
                 with suppress(FileNotFoundError):
                     os.unlink(passing)
                 self.link(source, passing)
                 self.replace(passing, target)
         # Kept or not: whoever placed it may not have come to its own fsync yet.
-        self.sync_directory(os.path.dirname(target))
+        try:
+            self.sync_directory(os.path.dirname(target))
+        except OSError:
+            # Else the next push of the same would find it, and a second fsync would say that all is well.
+            if is_new:
+                with suppress(OSError):
+                    os.unlink(target)
+            raise
         return self._inode(target)
 
     def still_placed(self, target: str, inode: int | None) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from dockreg_tx.blobs.disk import BLOB_MODE, Disk, OpenFile, refusals
 from dockreg_tx.blobs.layout import RootLayout
@@ -14,11 +15,23 @@ from dockreg_tx.oci.errors import BlobUnknown
 from dockreg_tx.ports import Blocking, EnsureContent, NewId
 
 
+def _forget(digest: Digest) -> None:
+    """Note nothing."""
+
+
 class FileBlob:
     """A blob's file, open for reading."""
 
-    def __init__(self, file: OpenFile, *, size_bytes: int, blocking: Blocking) -> None:
+    def __init__(
+        self,
+        file: OpenFile,
+        *,
+        size_bytes: int,
+        blocking: Blocking,
+        note_suspect: Callable[[], None] = lambda: None,
+    ) -> None:
         self.size_bytes = size_bytes
+        self._note_suspect = note_suspect
         self._file = file
         self._blocking = blocking
 
@@ -34,6 +47,10 @@ class FileBlob:
         with refusals(), self._file.use() as descriptor:
             return os.pread(descriptor, length_bytes, offset_bytes)
 
+    def suspect(self) -> None:
+        """Note that it could not be read to its end."""
+        self._note_suspect()
+
     def close(self) -> None:
         """Give up the descriptor."""
         self._file.close()
@@ -47,15 +64,23 @@ class FileBlobStore:
         blocking: runs every call that may wait for the disk.
         new_id: names passing files.
         disk: the system calls.
+        note_suspect: told of blobs that could not be read.
     """
 
     def __init__(
-        self, *, layout: RootLayout, blocking: Blocking, new_id: NewId, disk: Disk | None = None
+        self,
+        *,
+        layout: RootLayout,
+        blocking: Blocking,
+        new_id: NewId,
+        disk: Disk | None = None,
+        note_suspect: Callable[[Digest], None] = _forget,
     ) -> None:
         self._layout = layout
         self._blocking = blocking
         self._new_id = new_id
         self._disk = disk or Disk()
+        self._note_suspect = note_suspect
 
     async def open(self, digest: Digest) -> FileBlob:
         """Open a blob.
@@ -80,7 +105,12 @@ class FileBlobStore:
         if not stat.S_ISREG(status.st_mode):
             file.close()
             raise BlobUnknown(str(digest))
-        return FileBlob(file, size_bytes=status.st_size, blocking=self._blocking)
+        return FileBlob(
+            file,
+            size_bytes=status.st_size,
+            blocking=self._blocking,
+            note_suspect=partial(self._note_suspect, digest),
+        )
 
     async def check(self) -> None:
         """Do nothing when new content can be written.

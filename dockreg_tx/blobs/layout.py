@@ -44,6 +44,11 @@ class RootLayout:
         return self._at("gc.lock")
 
     @property
+    def scrub_lock(self) -> str:
+        """Flocked by whoever scrubs."""
+        return self._at("scrub.lock")
+
+    @property
     def database(self) -> str:
         """What is known."""
         return self._at("registry.db")

@@ -32,6 +32,9 @@ class MemoryBlob:
             raise StoreUnavailable("the file is closed: its request has ended")
         return self._content[offset_bytes : offset_bytes + length_bytes]
 
+    def suspect(self) -> None:
+        """Do nothing: memory can be read."""
+
     def close(self) -> None:
         """Give up the content."""
         self._content = None

@@ -6,6 +6,7 @@ import click
 
 from dockreg_tx.access.accounts import principal_of
 from dockreg_tx.access.grants import Decision, Grant, Principal, anonymous_principal, decide
+from dockreg_tx.access.user_file import read_user_file
 from dockreg_tx.cli.frame import AdminGroup, Refused, json_option, pass_operator, show
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.names import RepositoryName
@@ -58,7 +59,11 @@ def _principal(operator: Operator, user: str) -> Principal | None:
         account = run_inline(records.account(user))
     if account is not None:
         return None if account.is_disabled else principal_of(account)
+    settings = operator.settings().access
+    if settings.htpasswd:
+        account = read_user_file(settings.htpasswd, settings.htpasswd_grants).get(user)
+    if account is not None:
+        return principal_of(account)
     if user != ANONYMOUS:
         raise Refused(f"there is no user {user}: dockreg user list shows all")
-    settings = operator.settings().access
     return anonymous_principal(settings.anonymous, map(Grant.parse, settings.anonymous_grants))

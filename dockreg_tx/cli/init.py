@@ -8,7 +8,7 @@ import click
 
 from dockreg_tx.cli.frame import AdminCommand, pass_operator
 from dockreg_tx.cli.operator import Operator, now
-from dockreg_tx.preparation import prepare_database, prepare_keys
+from dockreg_tx.preparation import make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootLock, check_root, initialise_root
 
 
@@ -24,6 +24,7 @@ def init(operator: Operator) -> None:
     try:
         prepare_database(layout, now=now)
         prepare_keys(layout, now=now)
+        make_ballast(operator.settings(), layout).fill()
     finally:
         lock.release()
     click.echo(f"{layout.root} is ready; the first password of user admin is in {layout.admin_password}")

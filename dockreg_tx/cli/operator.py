@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
+from dockreg_tx.preparation import make_ballast
 from dockreg_tx.records.migrations import shipped_scripts
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.root import check_root
@@ -57,7 +58,10 @@ class Operator:
         layout = self.layout()
         check_root(layout)
         records = InlineSqliteRecords(
-            path=layout.database, journal_dir=layout.journal, lock_path=layout.write_lock
+            path=layout.database,
+            journal_dir=layout.journal,
+            lock_path=layout.write_lock,
+            make_room=make_ballast(self.settings(), layout).release,
         )
         records.start()
         try:

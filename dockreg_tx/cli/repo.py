@@ -91,6 +91,7 @@ def remove_repository(operator: Operator, name: str, yes: bool) -> None:
         ask(f"Remove repository {name} with its {count} tags?", yes=yes)
         if not run_inline(records.remove_repository(repository, by=BY, now=now())):
             raise NameUnknown(name)
+    operator.note("repo.remove", repository=name)
     click.echo(f"repository {name} removed with {count} tags; {_FREED}")
 
 
@@ -113,6 +114,7 @@ def remove_tag(operator: Operator, image: str, yes: bool) -> None:
             raise Refused(f"there is no tag {image}: dockreg repo tags {name} shows all")
         ask(f"Remove tag {image}, which means {digest}?", yes=yes)
         run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
+    operator.note("tag.remove", repository=name, reference=parsed.text, digest=digest)
     click.echo(f"tag {image} removed; {name}@{digest} stays")
 
 
@@ -131,6 +133,7 @@ def rollback(operator: Operator, image: str, yes: bool) -> None:
             raise Refused(f"{image} never pointed anywhere else: dockreg repo history {image} shows all")
         ask(f"Point {image} at {former[0]} instead of {present or 'nothing'}?", yes=yes)
         run_inline(records.point_tag(repository, parsed, former[0], by=BY, now=now()))
+    operator.note("tag.rollback", repository=repository.text, reference=parsed.text, digest=str(former[0]))
     click.echo(f"{image} means {former[0]} again")
 
 

@@ -34,6 +34,12 @@ def restore(operator: Operator, trash_ids: tuple[int, ...]) -> None:
     with operator.records() as records:
         for trash_id in trash_ids:
             item = run_inline(records.undelete(trash_id, by=BY, now=now()))
+            operator.note(
+                "trash.restore",
+                repository=item.repository.text,
+                digest=str(item.digest),
+                tags=list(item.tags),
+            )
             click.echo(
                 f"{item.repository}@{item.digest} restored: {item.kind} {' '.join(item.tags)}".rstrip()
             )

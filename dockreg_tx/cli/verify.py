@@ -25,18 +25,22 @@ from dockreg_tx.registry.verify import Damage, Verify
 @pass_operator
 @click.pass_context
 def verify(context: click.Context, operator: Operator, repair: bool, as_json: bool) -> None:
-    """Read all content again: one damaged digest a line, first word; exit code 1 if there is any."""
+    """Read all again: one damaged digest a line, first word, then damaged rows; exit code 1 if any."""
     with operator.records() as records:
         found = run_inline(_damages(_verify(records, operator.layout()), repair))
-    show(
-        [{"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found],
-        (f"{item.digest}  {item.reason}{_OUTCOME[item.is_repaired]}" for item in found),
-        as_json=as_json,
-    )
-    if found:
+        rows = run_inline(records.damaged_rows())
+        rows += [f"copy of manifest {digest}" for digest in run_inline(records.damaged_copies())]
+    document = [
+        {"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found
+    ]
+    lines = [f"{item.digest}  {item.reason}{_OUTCOME[item.is_repaired]}" for item in found]
+    document += [{"row": name, "reason": _ROW_REASON, "repaired": False} for name in rows]
+    show(document, lines + [f"{name}  {_ROW_REASON}" for name in rows], as_json=as_json)
+    if found or rows:
         context.exit(1)
 
 
+_ROW_REASON = "the database's row is damaged: push it anew, or restore the database from a backup"
 _OUTCOME = {False: "", True: "; moved to quarantine: push it again"}
 
 
@@ -47,6 +51,7 @@ async def _damages(work: Verify, repair: bool) -> list[Damage]:
 def _verify(records: InlineSqliteRecords, layout: RootLayout) -> Verify:
     return Verify(
         records=records,
+        blocking=InlineBlocking(),
         blobs=FileBlobStore(layout=layout, blocking=InlineBlocking(), new_id=lambda: "verify"),
         quarantine=FileTrash(layout=layout, blocking=InlineBlocking(), now=now, directory=layout.quarantine),
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import StoreUnavailable
+from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import BlobRecord, Cutoff, EnsureContent, TakeContent, UntaggedManifest, Verdict
 from dockreg_tx.records import removals, statements
@@ -138,6 +138,9 @@ def _collect_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take
         return Verdict.KEPT
     try:
         transaction.undo.append(take(digest))
+    except StorageFull:
+        # The ballast may help: the writer tries again.
+        raise
     except StoreUnavailable:
         return Verdict.FAILED
     transaction.execute(_UNLINK_EVERYWHERE, digest=str(digest))

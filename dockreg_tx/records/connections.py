@@ -11,10 +11,16 @@ from contextlib import contextmanager
 from sqlite_utils import Database
 
 from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
+from dockreg_tx.ports import WriteGate
+from dockreg_tx.records import checksums
 
 #: How long connections outside the reactor wait for a lock of strangers; our writers queue at the flock.
 PATIENCE_MS = 10_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: The file that connections share cannot grow: that is a full disk, too.
+_SHARED_MEMORY_FULL = 4874  # SQLITE_IOERR_SHMSIZE, which Python 3.11 does not always name
+#: Not the disk's fault, but memory's.
+_NO_MEMORY = 3082  # SQLITE_IOERR_NOMEM
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
@@ -39,6 +45,7 @@ def open_reader(path: str, busy_timeout_ms: int) -> Database:
 def _connect(path: str, busy_timeout_ms: int) -> Database:
     # Each connection is used by one thread at a time, though not always by the one that opened it.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    checksums.offer(connection)
     # No plugins: nothing else may hook into our connections.
     database = Database(connection, execute_plugins=False)
     database.execute(f"PRAGMA busy_timeout = {busy_timeout_ms:d}")
@@ -77,7 +84,7 @@ def store_error(error: sqlite3.Error | OSError) -> StoreUnavailable:
     if isinstance(error, OSError):
         is_full = error.errno in _FULL
     else:
-        is_full = _primary_code(error) == sqlite3.SQLITE_FULL
+        is_full = _primary_code(error) == sqlite3.SQLITE_FULL or _extended_code(error) == _SHARED_MEMORY_FULL
     return (
         StorageFull()
         if is_full
@@ -94,6 +101,37 @@ def store_errors() -> Iterator[None]:
         raise store_error(error) from error
 
 
+def tell_gate(gate: WriteGate, error: BaseException) -> None:
+    """Shut the gate if an error of a write means that the disk, or the database on it, is broken."""
+    if isinstance(error, OSError):
+        gate.note(error)
+    elif isinstance(error, sqlite3.Error):
+        code = _primary_code(error)
+        if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            gate.shut("its database is damaged", is_final=True)
+        elif code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY} and (
+            _extended_code(error) not in {_SHARED_MEMORY_FULL, _NO_MEMORY}
+        ):
+            gate.shut(f"its disk failed (database: {error})")
+
+
+class OpenGate:
+    """A gate that never shuts: for a process that ends with its work."""
+
+    def check(self) -> None:
+        """Do nothing."""
+
+    def note(self, error: OSError) -> None:
+        """Do nothing."""
+
+    def shut(self, reason: str, *, is_final: bool = False) -> None:
+        """Do nothing."""
+
+
+def _extended_code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", None) or 0)
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     # The low byte; the rest refines it (SQLITE_BUSY_SNAPSHOT …). Errors of the module itself have no code.
-    return int(getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    return _extended_code(error) & 0xFF

@@ -29,6 +29,7 @@ class Journal:
         self._rotate_bytes = rotate_bytes
         self._number = 0
         self._descriptor = -1
+        self._is_spoiled = False
 
     def open(self) -> None:
         """Make the directory if needed; files are opened by the first append.
@@ -56,10 +57,18 @@ class Journal:
             lines = b"\n" + lines
         try:
             _write_all(self._descriptor, lines)
-            os.fdatasync(self._descriptor)
+            self._sync()
         except OSError:
             # Only neatness: lines of a transaction that was rolled back do no harm.
             _truncate_quietly(self._descriptor, size_bytes)
+            raise
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError:
+            # Nobody knows what of this file is on disk, and a second try would lie: begin another one.
+            self._is_spoiled = True
             raise
 
     def close(self) -> None:
@@ -74,8 +83,9 @@ class Journal:
             self._open_number(max(numbers(self._directory), default=1))
         while os.path.exists(self._path(self._number + 1)):
             self._open_number(self._number + 1)
-        if os.fstat(self._descriptor).st_size >= self._rotate_bytes:
+        if self._is_spoiled or os.fstat(self._descriptor).st_size >= self._rotate_bytes:
             self._open_number(self._number + 1)
+            self._is_spoiled = False
 
     def _open_number(self, number: int) -> None:
         path = self._path(number)

@@ -21,6 +21,7 @@ from dockreg_tx.ports import (
     UntaggedManifest,
     Verdict,
 )
+from dockreg_tx.records.memory_upkeep import MemoryUpkeep
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class MemoryRepository:
     used_at: dict[Digest, float] = field(default_factory=dict)
 
 
-class MemoryCollection:
+class MemoryCollection(MemoryUpkeep):
     """Mixed into records that keep repositories, and sizes and times of blobs."""
 
     _repositories: dict[str, MemoryRepository]
@@ -47,6 +48,7 @@ class MemoryCollection:
     _quarantined: set[Digest]
 
     def __init__(self) -> None:
+        super().__init__()
         self._collected_at: float | None = None
 
     async def renew_blob(self, digest: Digest, *, now: float) -> bool:

@@ -36,7 +36,7 @@ from dockreg_tx.records import (
     users,
 )
 from dockreg_tx.records.reader import SqliteReader
-from dockreg_tx.records.transactions import Operation
+from dockreg_tx.records.transactions import Freeing, Operation
 from dockreg_tx.records.undelete import Deleted, TagMove
 
 T = TypeVar("T")
@@ -60,6 +60,10 @@ class SqliteOperations(ABC):
     @abstractmethod
     async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
         """Run a query that may take long."""
+
+    async def _free(self, operation: Operation[T]) -> T:
+        """Run an operation that must come through on a full disk, too."""
+        return await self._write(Freeing(operation))
 
     # --- PullRecords
 
@@ -154,7 +158,7 @@ class SqliteOperations(ABC):
 
     async def delete_tag(self, repository: RepositoryName, tag: Tag, *, by: str, now: float) -> bool:
         """Remove one tag, keeping its manifest; False when there was none."""
-        return await self._write(
+        return await self._free(
             lambda transaction: removals.delete_tag(transaction, repository, tag, by=by, now=now)
         )
 
@@ -162,19 +166,19 @@ class SqliteOperations(ABC):
         self, repository: RepositoryName, digest: Digest, *, by: str, now: float
     ) -> bool:
         """Remove a manifest and every tag that points at it; False when there was none."""
-        return await self._write(
+        return await self._free(
             lambda transaction: removals.delete_manifest(transaction, repository, digest, by=by, now=now)
         )
 
     async def unlink_blob(self, repository: RepositoryName, digest: Digest, *, by: str, now: float) -> bool:
         """Take a blob away from one repository; False when it was not linked."""
-        return await self._write(
+        return await self._free(
             lambda transaction: removals.unlink_blob(transaction, repository, digest, by=by, now=now)
         )
 
     async def remove_repository(self, repository: RepositoryName, *, by: str, now: float) -> bool:
         """Remove a repository with everything in it; False when unknown."""
-        return await self._write(
+        return await self._free(
             lambda transaction: removals.remove_repository(transaction, repository, by=by, now=now)
         )
 
@@ -197,7 +201,7 @@ class SqliteOperations(ABC):
         is_enough: Callable[[], bool],
     ) -> list[Verdict]:
         """Remove those that are still dead, with their links and bytes, in one transaction."""
-        return await self._write(
+        return await self._free(
             lambda transaction: collection.collect_blobs(
                 transaction, digests, cutoff, take=take, is_enough=is_enough
             )
@@ -209,13 +213,11 @@ class SqliteOperations(ABC):
 
     async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
         """Move bytes that no blob is recorded for; False when one is."""
-        return await self._write(
-            lambda transaction: collection.collect_orphan(transaction, digest, take=take)
-        )
+        return await self._free(lambda transaction: collection.collect_orphan(transaction, digest, take=take))
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
         """Call ``put_back`` under the write lock if a blob is recorded and good."""
-        return await self._write(
+        return await self._free(
             lambda transaction: collection.restore_content(transaction, digest, put_back=put_back)
         )
 
@@ -236,7 +238,7 @@ class SqliteOperations(ABC):
         dry_run: bool = False,
     ) -> bool:
         """Remove a manifest that nothing has kept since ``before``."""
-        return await self._write(
+        return await self._free(
             lambda transaction: collection.collect_manifest(
                 transaction, repository, digest, before=before, now=now, by=by, dry_run=dry_run
             )
@@ -244,7 +246,7 @@ class SqliteOperations(ABC):
 
     async def empty_trash(self, before: float) -> None:
         """Forget deleted tags and manifests that were put in the trash before this."""
-        await self._write(lambda transaction: undelete.empty_trash(transaction, before))
+        await self._free(lambda transaction: undelete.empty_trash(transaction, before))
 
     async def last_collection(self) -> float | None:
         """Return when garbage was last collected, None for never."""
@@ -252,7 +254,7 @@ class SqliteOperations(ABC):
 
     async def note_collection(self, now: float) -> None:
         """Record that garbage is being collected."""
-        await self._write(lambda transaction: collection.note_collection(transaction, now))
+        await self._free(lambda transaction: collection.note_collection(transaction, now))
 
     # --- InspectRecords
 
@@ -262,7 +264,7 @@ class SqliteOperations(ABC):
 
     async def quarantine_blob(self, digest: Digest, *, take: TakeContent) -> bool:
         """Count a blob as missing until it is pushed again, and move its bytes."""
-        return await self._write(
+        return await self._free(
             lambda transaction: inspection.quarantine_blob(transaction, digest, take=take)
         )
 
@@ -310,7 +312,7 @@ class SqliteOperations(ABC):
 
     async def end_upload(self, upload_id: str) -> bool:
         """Remove the session; False when it was gone."""
-        return await self._write(lambda transaction: sessions.end_upload(transaction, upload_id))
+        return await self._free(lambda transaction: sessions.end_upload(transaction, upload_id))
 
     async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
         """Return sessions that nobody touched since, the oldest first."""
@@ -336,19 +338,19 @@ class SqliteOperations(ABC):
 
     async def set_password_hash(self, name: str, password_hash: str, *, now: float) -> bool:
         """Replace the hash; False when there is no such user."""
-        return await self._write(
+        return await self._free(
             lambda transaction: users.set_password_hash(transaction, name, password_hash, now=now)
         )
 
     async def set_disabled(self, name: str, is_disabled: bool, *, now: float) -> bool:
         """Switch a user off or on; False when there is no such user."""
-        return await self._write(
+        return await self._free(
             lambda transaction: users.set_disabled(transaction, name, is_disabled, now=now)
         )
 
     async def remove_account(self, name: str, *, now: float) -> bool:
         """Remove a user and the grants; False when there is no such user."""
-        return await self._write(lambda transaction: users.remove_account(transaction, name, now=now))
+        return await self._free(lambda transaction: users.remove_account(transaction, name, now=now))
 
     async def add_grant(self, name: str, spec: str, *, now: float) -> bool:
         """Give a grant; False when there is no such user."""
@@ -356,7 +358,7 @@ class SqliteOperations(ABC):
 
     async def remove_grant(self, name: str, spec: str, *, now: float) -> bool:
         """Take a grant; False when the user does not have it."""
-        return await self._write(lambda transaction: users.remove_grant(transaction, name, spec, now=now))
+        return await self._free(lambda transaction: users.remove_grant(transaction, name, spec, now=now))
 
     # --- TokenRecords
 
@@ -382,7 +384,7 @@ class SqliteOperations(ABC):
 
     async def remove_token(self, token_id: str, *, now: float) -> bool:
         """Remove a token; False when there is none."""
-        return await self._write(lambda transaction: tokens.remove_token(transaction, token_id, now=now))
+        return await self._free(lambda transaction: tokens.remove_token(transaction, token_id, now=now))
 
     # --- Records
 

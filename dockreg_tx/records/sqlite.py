@@ -10,19 +10,26 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict
+from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict, WriteGate
 from dockreg_tx.records import moving
-from dockreg_tx.records.connections import PATIENCE_MS, is_busy, open_reader, store_error, store_errors
-from dockreg_tx.records.operations import SqliteOperations
+from dockreg_tx.records.connections import (
+    PATIENCE_MS,
+    OpenGate,
+    is_busy,
+    open_reader,
+    store_error,
+    store_errors,
+)
 from dockreg_tx.records.reader import ReaderPool, SqliteReader
+from dockreg_tx.records.scrubbing import UpkeepOperations
 from dockreg_tx.records.transactions import Operation
-from dockreg_tx.records.writer import SqliteWriter
+from dockreg_tx.records.writer import MakeRoom, SqliteWriter, no_room
 from dockreg_tx.records.writer_thread import WriterThread
 
 T = TypeVar("T")
 
 
-class SqliteRecords(SqliteOperations):
+class SqliteRecords(UpkeepOperations):
     """The records of a serving process.
 
     Args:
@@ -31,6 +38,8 @@ class SqliteRecords(SqliteOperations):
         lock_path: file whose ``flock`` serialises the writers of all processes.
         reactor: where look-ups run and writes are answered.
         read_blocking: threads for scans, and for look-ups that met a lock.
+        gate: told what the disk does, and asked before every transaction.
+        make_room: gives the ballast up; called when a removal meets a full disk.
     """
 
     def __init__(
@@ -41,9 +50,17 @@ class SqliteRecords(SqliteOperations):
         lock_path: str,
         reactor: IReactorFromThreads,
         read_blocking: Blocking,
+        gate: WriteGate | None = None,
+        make_room: MakeRoom | None = None,
     ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path,
+            journal_dir=journal_dir,
+            lock_path=lock_path,
+            gate=gate or OpenGate(),
+            make_room=make_room or no_room,
+        )
         self._thread = WriterThread(writer=self._writer, reactor=reactor)
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
@@ -105,12 +122,16 @@ class SqliteRecords(SqliteOperations):
         return _opened(self._reader)
 
 
-class InlineSqliteRecords(SqliteOperations):
+class InlineSqliteRecords(UpkeepOperations):
     """The same records for a short-lived process: its coroutines never suspend, all work is done in place."""
 
-    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+    def __init__(
+        self, *, path: str, journal_dir: str, lock_path: str, make_room: MakeRoom | None = None
+    ) -> None:
         self._path = path
-        self._writer = SqliteWriter(path=path, journal_dir=journal_dir, lock_path=lock_path)
+        self._writer = SqliteWriter(
+            path=path, journal_dir=journal_dir, lock_path=lock_path, make_room=make_room or no_room
+        )
         self._reader: SqliteReader | None = None
 
     def start(self) -> None:

@@ -101,15 +101,19 @@ ON CONFLICT DO NOTHING
 PUT_MANIFEST = """
 INSERT INTO manifests (
     repository_id, digest, media_type, size_bytes, content, artifact_type, annotations, subject,
-    pushed_at, pushed_by
+    pushed_at, pushed_by, checksum
 ) VALUES (
     :repository_id, :digest, :media_type, :size_bytes, :content, :artifact_type, :annotations, :subject,
-    :now, :by
+    :now, :by,
+    row_checksum(
+        :repository_id, :digest, :media_type, :size_bytes, :artifact_type, :annotations, :subject,
+        CAST(:now AS REAL), :by
+    )
 )
 ON CONFLICT (repository_id, digest) DO UPDATE SET
     media_type = excluded.media_type, content = excluded.content, artifact_type = excluded.artifact_type,
     annotations = excluded.annotations, subject = excluded.subject, pushed_at = excluded.pushed_at,
-    pushed_by = excluded.pushed_by
+    pushed_by = excluded.pushed_by, checksum = excluded.checksum
 RETURNING id
 """
 
@@ -129,10 +133,13 @@ WHERE tags.repository_id = :repository_id AND tags.name = :tag
 """
 
 PUT_TAG = """
-INSERT INTO tags (repository_id, name, manifest_id, updated_at)
-VALUES (:repository_id, :tag, :manifest_id, :now)
+INSERT INTO tags (repository_id, name, manifest_id, updated_at, checksum)
+VALUES (
+    :repository_id, :tag, :manifest_id, :now,
+    row_checksum(:repository_id, :tag, :manifest_id, CAST(:now AS REAL))
+)
 ON CONFLICT (repository_id, name) DO UPDATE SET
-    manifest_id = excluded.manifest_id, updated_at = excluded.updated_at
+    manifest_id = excluded.manifest_id, updated_at = excluded.updated_at, checksum = excluded.checksum
 """
 
 ADD_TAG_HISTORY = """
@@ -163,12 +170,25 @@ REMOVE_UPLOAD = "DELETE FROM uploads WHERE id = :id"
 # --- users and grants -------------------------------------------------------------------------------------
 
 ADD_USER = """
-INSERT INTO users (name, password_hash, is_admin, is_disabled, created_at, changed_at)
-VALUES (:name, :password_hash, :is_admin, :is_disabled, :created_at, :created_at)
+INSERT INTO users (name, password_hash, is_admin, is_disabled, created_at, changed_at, checksum)
+VALUES (
+    :name, :password_hash, :is_admin, :is_disabled, :created_at, :created_at,
+    row_checksum(:name, :password_hash, :is_admin + 0, :is_disabled + 0, CAST(:created_at AS REAL))
+)
 ON CONFLICT DO NOTHING
 """
-SET_PASSWORD_HASH = "UPDATE users SET password_hash = :password_hash, changed_at = :now WHERE name = :name"  # noqa: S105 - SQL
-SET_DISABLED = "UPDATE users SET is_disabled = :is_disabled, changed_at = :now WHERE name = :name"
+SET_PASSWORD_HASH = """
+UPDATE users SET
+    password_hash = :password_hash, changed_at = :now,
+    checksum = row_checksum(name, :password_hash, is_admin, is_disabled, created_at)
+WHERE name = :name
+"""  # noqa: S105 - SQL
+SET_DISABLED = """
+UPDATE users SET
+    is_disabled = :is_disabled, changed_at = :now,
+    checksum = row_checksum(name, password_hash, is_admin, :is_disabled + 0, created_at)
+WHERE name = :name
+"""
 REMOVE_USER = "DELETE FROM users WHERE name = :name"
 USER_EXISTS = "SELECT 1 FROM users WHERE name = :name"
 ADD_GRANT = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlite_utils import Database
 from twisted.logger import Logger
@@ -64,6 +64,17 @@ class Transaction:
             cursor = self.execute(statements.ADD_REPOSITORY, repository=repository.text, now=now)
             found = int(cursor.lastrowid or 0)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Freeing(Generic[T]):
+    """An operation that frees space, or takes a right away: on a full disk the ballast is given up for it."""
+
+    operation: Callable[[Transaction], T]
+
+    def __call__(self, transaction: Transaction) -> T:
+        """Run the operation."""
+        return self.operation(transaction)
 
 
 #: One unit of writing. It may raise a ``RegistryError``: then nothing of it stays, and its neighbours go on.

@@ -22,11 +22,15 @@ _EMPTY = "DELETE FROM trash WHERE deleted_at < :before"
 _RESTORE_MANIFEST = """
 INSERT INTO manifests (
     repository_id, digest, media_type, size_bytes, content, artifact_type, annotations, subject,
-    pushed_at, pushed_by
+    pushed_at, pushed_by, checksum
 )
 SELECT
     :repository_id, digest, media_type, size_bytes, content, artifact_type, annotations, subject,
-    pushed_at, pushed_by
+    pushed_at, pushed_by,
+    row_checksum(
+        :repository_id, digest, media_type, size_bytes, artifact_type, annotations, subject,
+        pushed_at, pushed_by
+    )
 FROM trash WHERE id = :id
 ON CONFLICT DO NOTHING
 """

@@ -17,11 +17,19 @@ from typing import Any, TypeVar, cast
 from sqlite_utils import Database
 from twisted.logger import Logger
 
-from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.records.connections import PATIENCE_MS, open_writer, store_error, store_errors
+from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
+from dockreg_tx.ports import WriteGate
+from dockreg_tx.records.connections import (
+    PATIENCE_MS,
+    OpenGate,
+    open_writer,
+    store_error,
+    store_errors,
+    tell_gate,
+)
 from dockreg_tx.records.journal import Journal
 from dockreg_tx.records.migrations import migrate
-from dockreg_tx.records.transactions import Operation, Transaction
+from dockreg_tx.records.transactions import Freeing, Operation, Transaction
 
 T = TypeVar("T")
 
@@ -30,6 +38,16 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 CHECKPOINT_COMMITS = 250
 #: A WAL file longer than this is cut, at a moment when no reader needs it.
 TRUNCATE_BYTES = 64 * 1024 * 1024
+
+
+#: Frees space on the disk; False when there is nothing to give up.
+MakeRoom = Callable[[], bool]
+_ALWAYS_OPEN = OpenGate()
+
+
+def no_room() -> bool:
+    """Give up nothing."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +59,28 @@ class Outcome:
 
 
 class SqliteWriter:
-    """The process's writing connection; used by one thread at a time. It blocks."""
+    """The process's writing connection; used by one thread at a time. It blocks.
 
-    def __init__(self, *, path: str, journal_dir: str, lock_path: str) -> None:
+    Args:
+        path: the database file.
+        journal_dir: folder of the journal.
+        lock_path: file whose ``flock`` serialises the writers of all processes.
+        gate: told what the disk does, and asked before every transaction.
+        make_room: gives the ballast up, False when there is none; called when a removal meets a full disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        journal_dir: str,
+        lock_path: str,
+        gate: WriteGate = _ALWAYS_OPEN,
+        make_room: MakeRoom = no_room,
+    ) -> None:
         self._path = path
+        self._gate = gate
+        self._make_room = make_room
         self._lock_path = lock_path
         self._lock_descriptor = -1
         self._journal = Journal(journal_dir)
@@ -59,6 +95,15 @@ class SqliteWriter:
             NewerDatabaseError: a newer release wrote it.
             StorageFull, StoreUnavailable: it cannot be opened.
         """
+        try:
+            self._open()
+        except StorageFull:
+            # A database that was closed needs room for its log before it can even be read.
+            if not self._make_room():
+                raise
+            self._open()
+
+    def _open(self) -> None:
         with store_errors():
             self._lock_descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -92,26 +137,59 @@ class SqliteWriter:
     def commit(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
         """Run all operations in one transaction, each in a savepoint; return when it is on disk.
 
-        An operation that raises undoes itself alone. When the disk or SQLite fails, all are undone.
+        An operation that raises undoes itself alone. When the disk or SQLite fails, all are undone. Those
+        that meet a full disk and free something are tried once more, with the room of the ballast.
 
         Returns:
             One outcome for each operation, in order.
         """
+        outcomes = self._try_to_commit(operations)
+        again = [
+            number
+            for number, (operation, outcome) in enumerate(zip(operations, outcomes, strict=True))
+            if isinstance(operation, Freeing) and isinstance(outcome.error, StorageFull)
+        ]
+        if again and self._has_made_room():
+            retried = self._try_to_commit([operations[number] for number in again])
+            for number, outcome in zip(again, retried, strict=True):
+                outcomes[number] = outcome
+        return outcomes
+
+    def _has_made_room(self) -> bool:
         try:
+            return self._make_room()
+        except StoreUnavailable:
+            return False
+
+    def _try_to_commit(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
+        try:
+            self._gate.check()
             with self._locked():
                 outcomes = self._commit_locked(operations)
                 self._checkpoint_if_due()
+        except StoreUnavailable as error:
+            return [Outcome(error=error) for _ in operations]
         except Exception as error:  # noqa: BLE001 - whatever it is, every operation must get its answer
             Logger().error("the database refused a transaction: {error}", error=error)
-            return [Outcome(error=_port_error(error)) for _ in operations]
+            return [Outcome(error=self._port_error(error)) for _ in operations]
         return outcomes
+
+    def _port_error(self, error: Exception) -> Exception:
+        if not isinstance(error, (sqlite3.Error, OSError)):
+            return error
+        tell_gate(self._gate, error)
+        try:
+            self._gate.check()
+        except StoreUnavailable as shut:
+            return shut
+        return store_error(error)
 
     def _commit_locked(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
         database = self._opened()
         transaction = Transaction(database)
         database.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = [_run(transaction, operation) for operation in operations]
+            outcomes = [self._run(transaction, operation) for operation in operations]
             # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
             self._journal.append(transaction.entries)
             database.execute("COMMIT")
@@ -122,6 +200,24 @@ class SqliteWriter:
             transaction.roll_back_files()
             raise
         return outcomes
+
+    def _run(self, transaction: Transaction, operation: Operation[Any]) -> Outcome:
+        """Run one operation in a savepoint."""
+        kept, kept_files = len(transaction.entries), len(transaction.undo)
+        transaction.execute("SAVEPOINT operation")
+        try:
+            result = operation(transaction)
+        except Exception as error:
+            if not transaction.database.conn.in_transaction:
+                # SQLite gave up the whole transaction.
+                raise
+            del transaction.entries[kept:]
+            transaction.roll_back_files(kept_files)
+            transaction.execute("ROLLBACK TO operation")
+            transaction.execute("RELEASE operation")
+            return Outcome(error=self._port_error(error))
+        transaction.execute("RELEASE operation")
+        return Outcome(result)
 
     def close(self, close_readers: Callable[[], None] = lambda: None) -> None:
         """Close everything under the lock, since the last connection to close checkpoints.
@@ -174,6 +270,7 @@ class SqliteWriter:
         except sqlite3.Error as error:
             # The transaction before it is on disk all the same; the next one tries again.
             Logger().error("a checkpoint failed: {error}", error=error)
+            tell_gate(self._gate, error)
 
     def checkpoint_locked(self) -> None:
         """Copy what no reader holds back from the WAL into the database; the caller holds the lock."""
@@ -189,29 +286,6 @@ class SqliteWriter:
             return os.stat(f"{self._path}-wal").st_size
         except FileNotFoundError:
             return 0
-
-
-def _run(transaction: Transaction, operation: Operation[Any]) -> Outcome:
-    """Run one operation in a savepoint."""
-    kept, kept_files = len(transaction.entries), len(transaction.undo)
-    transaction.execute("SAVEPOINT operation")
-    try:
-        result = operation(transaction)
-    except Exception as error:
-        if not transaction.database.conn.in_transaction:
-            # SQLite gave up the whole transaction.
-            raise
-        del transaction.entries[kept:]
-        transaction.roll_back_files(kept_files)
-        transaction.execute("ROLLBACK TO operation")
-        transaction.execute("RELEASE operation")
-        return Outcome(error=_port_error(error))
-    transaction.execute("RELEASE operation")
-    return Outcome(result)
-
-
-def _port_error(error: Exception) -> Exception:
-    return store_error(error) if isinstance(error, (sqlite3.Error, OSError)) else error
 
 
 def _truncate(database: Database) -> None:

@@ -68,16 +68,20 @@ class Pull:
         Raises:
             StoreUnavailable: the bytes cannot be read.
         """
-        if record.content is not None:
+        if record.content is not None and _is(record, record.content):
             return record.content
         try:
             blob = await self.blobs.open(record.digest)
         except BlobUnknown as error:
             raise StoreUnavailable("the manifest's bytes are missing: ask the registry's operator") from error
         try:
-            return await _read_whole(blob)
+            content = await _read_whole(blob)
         finally:
             blob.close()
+        if not _is(record, content):
+            blob.suspect()
+            raise StoreUnavailable("the manifest's bytes are damaged: push it again")
+        return content
 
     async def find_blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord:
         """Return a blob's size.
@@ -122,6 +126,11 @@ class Pull:
             blob.close()
             raise BlobUnknown(str(record.digest))
         return blob
+
+
+def _is(record: ManifestRecord, content: bytes) -> bool:
+    """Tell whether bytes are those of a manifest; row and file each have a copy, and the digest decides."""
+    return Digest.of(content, record.digest.algorithm) == record.digest
 
 
 async def _read_whole(blob: OpenBlob) -> bytes:

@@ -5,7 +5,7 @@ The state of a session is its row; this module keeps nothing between two request
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -40,6 +40,10 @@ from dockreg_tx.ports import (
 ANONYMOUS = ""
 
 
+async def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class SessionKey:
     """Names an upload session together with who may touch it: a session is bound to both."""
@@ -63,6 +67,8 @@ class Uploads:
     blob_limit_bytes: int | None = None
     #: With less free space no upload is begun: what is left is for deletes, manifests and uploads in flight.
     low_water_bytes: int = 0
+    #: Tells that the room in reserve was given up, and cannot be had back yet: new uploads would eat it.
+    is_reserve_spent: Callable[[], Awaitable[bool]] = _never
 
     async def begin(
         self, repository: RepositoryName, owner: str, *, algorithm: str | None = None
@@ -83,6 +89,8 @@ class Uploads:
                 "unsupported digest-algorithm: use sha256 or sha512", {"digest-algorithm": algorithm[:64]}
             )
         if self.low_water_bytes and await self.staging.free_bytes() < self.low_water_bytes:
+            raise StorageFull
+        if await self.is_reserve_spent():
             raise StorageFull
         now = self.now()
         upload = UploadRecord(

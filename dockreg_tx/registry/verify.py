@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StoreUnavailable
-from dockreg_tx.ports import BlobStore, BlobTrash, InspectRecords, OpenBlob, RecordedBlob
+from dockreg_tx.ports import BlobStore, BlobTrash, Blocking, InspectRecords, OpenBlob, RecordedBlob
 
 _BATCH = 1000
 _READ_BYTES = 1024 * 1024
+#: Told how many bytes were read; may take its time.
+Spend = Callable[[int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,16 @@ class Damage:
     digest: Digest
     reason: str
     is_repaired: bool = False
+    #: The disk refused to read it: that may pass.
+    is_unreadable: bool = False
 
 
 class _Changed(Exception):
     """The bytes are others than those that were read."""
+
+
+async def _at_once(size_bytes: int) -> None:
+    """Take no time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +42,8 @@ class Verify:
     records: InspectRecords
     blobs: BlobStore
     quarantine: BlobTrash
+    #: Runs the hashing.
+    blocking: Blocking
 
     async def run(self, *, repair: bool) -> AsyncIterator[Damage]:
         """Yield every damaged blob.
@@ -45,31 +55,48 @@ class Verify:
         while page := await self.records.recorded_blobs(after, _BATCH):
             after = str(page[-1].digest)
             for blob in page:
-                damage = await self._damage(blob)
+                damage = await self.check(blob)
                 if damage is None:
                     continue
-                yield await self._repaired(damage) if repair and not blob.is_quarantined else damage
+                yield await self.repair(damage) if repair and not blob.is_quarantined else damage
 
-    async def _damage(self, recorded: RecordedBlob) -> Damage | None:
+    async def check(self, recorded: RecordedBlob, *, spend: Spend = _at_once) -> Damage | None:
+        """Return what is wrong with a blob, None when nothing is."""
         if recorded.is_quarantined:
             return Damage(recorded.digest, "in quarantine: push it again")
+        return await self.bytes_damage(recorded, spend=spend)
+
+    async def bytes_damage(self, recorded: RecordedBlob, *, spend: Spend = _at_once) -> Damage | None:
+        """Return what is wrong with the bytes of a blob, whatever is on record about them."""
         try:
             blob = await self.blobs.open(recorded.digest)
         except BlobUnknown:
             return Damage(recorded.digest, "its bytes are missing")
+        except StoreUnavailable as error:
+            return _unreadable(recorded, error)
         try:
             if blob.size_bytes != recorded.size_bytes:
                 return Damage(
                     recorded.digest, f"it has {blob.size_bytes} bytes instead of {recorded.size_bytes}"
                 )
-            computed = await _digest(blob, recorded.digest.algorithm)
+            computed = await self._digest(blob, recorded.digest.algorithm, spend)
         except StoreUnavailable as error:
-            return Damage(recorded.digest, f"it cannot be read: {error.message}")
+            return _unreadable(recorded, error)
         finally:
             blob.close()
         return None if computed == recorded.digest else Damage(recorded.digest, f"it hashes to {computed}")
 
-    async def _repaired(self, damage: Damage) -> Damage:
+    async def _digest(self, blob: OpenBlob, algorithm: str, spend: Spend) -> Digest:
+        hasher = hashlib.new(algorithm)
+        offset_bytes = 0
+        while piece := await blob.read_at(offset_bytes, _READ_BYTES):
+            await self.blocking.run(hasher.update, piece)
+            offset_bytes += len(piece)
+            await spend(len(piece))
+        return Digest(algorithm, hasher.hexdigest())
+
+    async def repair(self, damage: Damage) -> Damage:
+        """Count a damaged blob as missing and move its bytes, unless a push is healing it at this moment."""
         size_bytes = self.quarantine.size_of(damage.digest)
 
         def take(digest: Digest) -> Callable[[], None]:
@@ -82,13 +109,18 @@ class Verify:
             is_moved = await self.records.quarantine_blob(damage.digest, take=take)
         except _Changed:
             return damage
-        return Damage(damage.digest, damage.reason, is_moved)
+        return replace(damage, is_repaired=is_moved)
 
 
-async def _digest(blob: OpenBlob, algorithm: str) -> Digest:
-    hasher = hashlib.new(algorithm)
+def _unreadable(recorded: RecordedBlob, error: StoreUnavailable) -> Damage:
+    return Damage(recorded.digest, f"it cannot be read: {error.message}", is_unreadable=True)
+
+
+async def bytes_of(blob: OpenBlob) -> bytes:
+    """Return all bytes of a small blob."""
+    pieces: list[bytes] = []
     offset_bytes = 0
     while piece := await blob.read_at(offset_bytes, _READ_BYTES):
-        hasher.update(piece)
+        pieces.append(piece)
         offset_bytes += len(piece)
-    return Digest(algorithm, hasher.hexdigest())
+    return b"".join(pieces)

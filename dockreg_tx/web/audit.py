@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dockreg_tx.access.basic import parse_basic
 from dockreg_tx.access.callers import Caller
+from dockreg_tx.access.redaction import redacted
 from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.web.answers import AnyAnswer
 from dockreg_tx.web.guard import Need, Target
@@ -89,4 +90,4 @@ def _principal(deed: Deed) -> str:
         claimed = parse_basic(deed.authorization or "")
     except Unauthorized:
         return "unknown"
-    return "unknown" if claimed is None else f"{claimed[0]}?"
+    return "unknown" if claimed is None else f"{redacted(claimed[0])}?"

@@ -341,7 +341,7 @@ class RegistryChannel(HTTPChannel):
             return
         self._exchange = None
         self.requests.clear()
-        if not self.persistent or self.site.is_draining:
+        if not self.persistent or self.site.closes_idle:
             self.loseConnection()
             return
         self._handlingRequest = False

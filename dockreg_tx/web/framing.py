@@ -67,7 +67,9 @@ MALFORMED = _bad_request("this is not a well-formed HTTP/1.1 request")
 FOLDED_HEADER = _bad_request("header lines must not be folded")
 BAD_LENGTH = _bad_request(f"Content-Length has more than {CONTENT_LENGTH_DIGITS} digits")
 BAD_HOST = _bad_request("send exactly one well-formed Host header")
-BAD_PATH = _bad_request("the path has a broken escape, an encoded slash or a character that no name can have")
+BAD_PATH = _bad_request(
+    "the path has a broken escape, an encoded slash, two slashes in front, or a character no name can have"
+)
 TARGET_TOO_LONG = Refusal(414, ErrorCode.UNSUPPORTED, "the request line is too long")
 HEADERS_TOO_LARGE = Refusal(431, ErrorCode.UNSUPPORTED, "the headers are too large")
 TOO_SLOW = Refusal(408, ErrorCode.UNSUPPORTED, "the headers took too long: send the request again")
@@ -125,7 +127,8 @@ def is_path_sound(path: bytes) -> bool:
     """
     if path == b"*":
         return True
-    if not path.startswith(b"/") or not path.isascii() or _BAD_ESCAPE.search(path):
+    # The routes would drop all but one of several slashes in front; a proxy's rules before us would not.
+    if not path.startswith(b"/") or path.startswith(b"//") or not path.isascii() or _BAD_ESCAPE.search(path):
         return False
     decoded = unquote_to_bytes(path)
     try:

@@ -150,7 +150,7 @@ class Guard:
             Denied: they came in the clear.
         """
         if self._require_tls and not origin.is_confidential:
-            raise Denied("this registry takes passwords over TLS only: use https")
+            raise Denied("this registry takes passwords and tokens over TLS only: use https")
 
     def check(self, caller: Caller, target: Target) -> None:
         """Let the caller pass.

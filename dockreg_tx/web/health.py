@@ -35,15 +35,19 @@ class Health:
         Raises:
             StoreUnavailable: naming the parts that do not.
         """
-        failed = [name for name, check in self._checks.items() if not await _passes(check)]
-        if failed:
-            raise StoreUnavailable(f"not ready: {', '.join(failed)} cannot be used", {"failed": failed})
+        reasons = {name: reason for name, check in self._checks.items() if (reason := await _reason(check))}
+        if reasons:
+            raise StoreUnavailable(
+                f"not ready: {', '.join(reasons)} cannot be used",
+                {"failed": list(reasons), "reasons": reasons},
+            )
         return json_answer({"status": "ok"})
 
 
-async def _passes(check: Check) -> bool:
+async def _reason(check: Check) -> str:
+    """Return why a check fails, nothing when it passes."""
     try:
         await check()
-    except RegistryError:
-        return False
-    return True
+    except RegistryError as error:
+        return error.message
+    return ""

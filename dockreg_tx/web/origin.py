@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twisted.web.iweb import IRequest
+
+from dockreg_tx.web.forwarding import Address, Hop, forwarded_hops, parse_address, parse_node
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: What may stand in an address that we hand back; anything else could end the quotes around it.
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _SCHEMES = frozenset({"http", "https"})
+_OLDER_HEADERS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 #: How peers on a UNIX socket are called.
 LOCAL = "unix"
 
@@ -34,8 +37,8 @@ class Origins:
 
     Args:
         public_url: how all clients address us, empty to take it from each request.
-        trusted_proxies: networks whose ``X-Forwarded-*`` headers are believed; if there are any, those of
-            peers on UNIX sockets are, too.
+        trusted_proxies: networks whose ``X-Forwarded-*`` or ``Forwarded`` headers are believed; if there are
+            any, those of peers on UNIX sockets are, too.
     """
 
     def __init__(self, *, public_url: str = "", trusted_proxies: Sequence[str] = ()) -> None:
@@ -45,58 +48,91 @@ class Origins:
     def of(self, request: IRequest) -> Origin:
         """Return the origin of a request."""
         peer = _peer(request)
-        is_proxied = bool(self._trusted) and self._is_trusted(peer)
-        scheme = "https" if request.isSecure() else "http"
-        host = _header(request, "Host")
-        address = peer
-        if is_proxied:
-            scheme = _last_of(_header(request, "X-Forwarded-Proto"), _SCHEMES) or scheme
-            host = _header(request, "X-Forwarded-Host") or host
-            address = self._client(_header(request, "X-Forwarded-For")) or peer
+        said = self._said(request) if self._is_proxy(peer) else _DIRECT
+        scheme = said.scheme or ("https" if request.isSecure() else "http")
         # Behind a proxy the client's address counts: ours to the proxy says nothing about its way.
+        is_local = _is_local(said.address or peer) and not said.hides_client
         return Origin(
-            base_url=self._public_url or f"{scheme}://{_checked(host, request)}",
-            address=address,
-            is_confidential=scheme == "https" or _is_local(address),
+            base_url=self._public_url
+            or f"{scheme}://{_checked(said.host or _header(request, 'Host'), request)}",
+            address=said.address or peer,
+            is_confidential=scheme == "https" or is_local,
         )
 
-    def _is_trusted(self, address: str) -> bool:
-        if address == LOCAL:
-            return True
-        parsed = _parsed(address)
-        return parsed is not None and any(
-            parsed.version == network.version and parsed in network for network in self._trusted
+    def client_of(self, request: IRequest) -> str:
+        """Return the address of a request's client."""
+        peer = _peer(request)
+        return (self._said(request).address if self._is_proxy(peer) else "") or peer
+
+    def _is_proxy(self, peer: str) -> bool:
+        return bool(self._trusted) and (peer == LOCAL or self._is_trusted(parse_address(peer)))
+
+    def _is_trusted(self, address: Address | None) -> bool:
+        return address is not None and any(
+            address.version == network.version and address in network for network in self._trusted
         )
 
-    def _client(self, forwarded_for: str) -> str | None:
-        """Return the last address that is not a proxy of ours: what stands before it may be invented."""
-        listed = [item.strip() for item in forwarded_for.split(",") if item.strip()]
-        for item in reversed(listed):
-            address = _parsed(item)
+    def _said(self, request: IRequest) -> _Said:
+        """Return what the proxies say.
+
+        ``Forwarded`` counts where none of the older headers came: most proxies write those, and hand on a
+        ``Forwarded`` that the client made up.
+        """
+        clients, scheme, host = (_header(request, name) for name in _OLDER_HEADERS)
+        if clients or scheme or host:
+            listed = [item for item in clients.split(",") if item.strip()]
+            address = self._client(map(parse_node, reversed(listed)))
+            return _Said(address, _last_of(scheme, _SCHEMES) or "", host, not address)
+        hops = list(forwarded_hops(_header(request, "Forwarded")))
+        return self._said_by(hops) if hops else _DIRECT
+
+    def _said_by(self, hops: Sequence[Hop]) -> _Said:
+        """Return what the proxy next to the client says: each hop is told by the proxy at its end."""
+        told = 0
+        while told + 1 < len(hops) and self._is_trusted(parse_node(hops[told].client)):
+            told += 1
+        hop = hops[told]
+        address = parse_node(hop.client)
+        scheme = hop.scheme if hop.scheme in _SCHEMES else ""
+        return _Said("" if address is None else str(address), scheme, hop.host, address is None)
+
+    def _client(self, nodes: Iterable[Address | None]) -> str:
+        """Return the nearest of the clients, from right to left, that is no proxy of ours, else the furthest.
+
+        What stands before it may be invented. Empty where a node on the way cannot be read.
+        """
+        found = ""
+        for address in nodes:
             if address is None:
-                return None
-            if not self._is_trusted(str(address)):
-                return str(address)
-        return None
+                return ""
+            found = str(address)
+            if not self._is_trusted(address):
+                break
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What trusted proxies say; empty where they say nothing."""
+
+    address: str = ""
+    scheme: str = ""
+    host: str = ""
+    #: There is a client behind the proxy, and it is not told which.
+    hides_client: bool = False
+
+
+_DIRECT = _Said()
 
 
 def _peer(request: IRequest) -> str:
     host = getattr(request.getClientAddress(), "host", None)
-    parsed = _parsed(host) if isinstance(host, str) else None
+    parsed = parse_address(host) if isinstance(host, str) else None
     return LOCAL if parsed is None else str(parsed)
 
 
-def _parsed(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return address if mapped is None else mapped
-
-
 def _is_local(address: str) -> bool:
-    parsed = _parsed(address)
+    parsed = parse_address(address)
     return address == LOCAL if parsed is None else parsed.is_loopback
 
 

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
 from dockreg_tx.web.framing import reason_phrase
 from dockreg_tx.web.intake import RegistryRequest
@@ -90,12 +91,29 @@ async def send_parts(
             first = b""
     except _ClientGone:
         return
+    except (OSError, StoreUnavailable, _TruncatedBlob) as error:
+        _cut_off(request, parts, error)
+        return
     except Exception:  # noqa: BLE001 - too late for an error answer
         _log.failure("request {request_id}: sending a blob failed", request_id=request.request_id)
         if not _has_gone(request):
             request.channel_or_raise().abort()
         return
     request.finish()
+
+
+def _cut_off(request: RegistryRequest, parts: Sequence[bytes | Slice], error: Exception) -> None:
+    """Break the connection: the head with its length is out, so nothing else tells that this is not all."""
+    _log.error(
+        "request {request_id}: cut off, for a blob cannot be read: {error}",
+        request_id=request.request_id,
+        error=error,
+    )
+    for part in parts:
+        if not isinstance(part, bytes) and not isinstance(error, ConnectionError):
+            part[0].suspect()
+    if not _has_gone(request):
+        request.channel_or_raise().abort()
 
 
 def _has_gone(request: RegistryRequest) -> bool:

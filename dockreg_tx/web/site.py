@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from dockreg_tx.ports import NewId, Now
@@ -26,6 +28,7 @@ SETTLE_SECONDS = 5
 class AccessEntry:
     """One request, answered or not; texts are as the client sent them, empty when it did not."""
 
+    #: The client's address: behind a trusted proxy as that names it.
     peer: str
     user: str
     method: str
@@ -50,6 +53,8 @@ class RegistrySite(server.Site):
         new_request_id: for ``request.request_id``.
         access_log: called once for each request; None for no log.
         now: wall-clock time for the log and the Date header; None to take the clock's.
+        connections_changed: told how many connections there are whenever that changes.
+        client_of: returns the address of a request's client for the log; None to take the peer's.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
             ``surroundings.Limits``.
     """
@@ -62,6 +67,8 @@ class RegistrySite(server.Site):
         new_request_id: NewId,
         access_log: Callable[[AccessEntry], None] | None = None,
         now: Now | None = None,
+        connections_changed: Callable[[int], None] | None = None,
+        client_of: Callable[[IRequest], str] | None = None,
         header_timeout_seconds: float = 10,
         body_timeout_seconds: float = 60,
         idle_timeout_seconds: float = 120,
@@ -79,7 +86,10 @@ class RegistrySite(server.Site):
         self.new_request_id = new_request_id
         self.now = now or clock.seconds
         self.is_draining = False
+        self.closes_idle = False
         self._access_log = access_log
+        self._connections_changed = connections_changed or _ignore
+        self._client_of = client_of or _peer_of
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
@@ -101,13 +111,23 @@ class RegistrySite(server.Site):
 
         What is not done after ``timeout_seconds`` is cut; handlers still get a moment to keep what arrived.
         """
-        self.is_draining = True
+        self.is_draining = self.closes_idle = True
         for channel in [channel for channel in self._channels if channel.is_idle]:
             channel.loseConnection()
         await self._wait_until_quiet(timeout_seconds)
         for channel in list(self._channels):
             channel.abort()
         await self._wait_until_quiet(SETTLE_SECONDS)
+
+    async def retire(self, *, idle_seconds: float, timeout_seconds: float) -> None:
+        """End all connections without a failed request: every answer from now on is its connection's last.
+
+        A connection closed between two requests may meet one that is on its way. So idle ones are given a
+        while for one more request, and its answer tells the client to go elsewhere.
+        """
+        self.is_draining = True
+        await self._wait_until_quiet(idle_seconds)
+        await self.drain(timeout_seconds)
 
     async def _wait_until_quiet(self, timeout_seconds: float) -> None:
         if self._is_quiet:
@@ -148,10 +168,12 @@ class RegistrySite(server.Site):
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
         self._channels.add(channel)
+        self._connections_changed(len(self._channels))
 
     def channel_closed(self, channel: RegistryChannel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
+        self._connections_changed(len(self._channels))
         self._look_for_quiet()
 
     def request_began(self, request: RegistryRequest) -> None:
@@ -186,7 +208,7 @@ class RegistrySite(server.Site):
         is_cut = request.is_over and not request.startedWriting
         self._access_log(
             AccessEntry(
-                peer=_host_of(request.getClientAddress()),
+                peer=self._client_of(cast("IRequest", request)),
                 user=request.user_name,
                 method=_text(request.method),
                 uri=_text(request.uri),
@@ -227,8 +249,16 @@ class RegistrySite(server.Site):
         )
 
 
+def _ignore(count: int) -> None:
+    pass
+
+
 def _text(raw: bytes | None) -> str:
     return (raw or b"").decode("latin-1")
+
+
+def _peer_of(request: IRequest) -> str:
+    return _host_of(request.getClientAddress())
 
 
 def _host_of(address: object) -> str:

@@ -40,7 +40,10 @@ class Surroundings(Protocol):
 
     reactor: IReactorTime
     limits: Limits
+    #: Each answer is its connection's last, and says so.
     is_draining: bool
+    #: So is one that began too early to say it.
+    closes_idle: bool
     requestFactory: Any
 
     new_request_id: NewId

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dockreg_tx.access.grants import Principal
 from dockreg_tx.access.tokens import TOKEN_SECONDS, granted_part
-from dockreg_tx.oci.errors import Unauthorized, Unsupported
+from dockreg_tx.oci.errors import Unsupported
 from dockreg_tx.oci.scopes import Scope, parse_scopes
 from dockreg_tx.ports import Now
 from dockreg_tx.web.answers import Answer, json_answer
@@ -37,7 +37,7 @@ class Logins(Protocol):
     """What is needed of ``access.callers``."""
 
     async def log_in(self, principal: Principal) -> str:
-        """Return a new refresh token."""
+        """Return a new refresh token, empty for users who get none, or raise Unauthorized."""
         ...
 
     async def refresh(self, refresh_token: str) -> Principal:
@@ -112,8 +112,6 @@ class TokenService:
         }
         if wants_login and not principal.is_anonymous:
             refresh_token = await self._logins.log_in(principal)
-            if not refresh_token:
-                raise Unauthorized("the user was removed")
         if refresh_token:
             document["refresh_token"] = refresh_token
         return json_answer(document, headers=_NO_STORE)

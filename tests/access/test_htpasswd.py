@@ -45,7 +45,19 @@ class HtpasswdTests(SynchronousTestCase):
         other = HASH[:-1] + "3"
         entries, refused = parse_htpasswd(f"a:{HASH}\na:{other}\n".encode())
         self.assertEqual([Entry(1, "a", HASH)], entries)
-        self.assertEqual(["line 2: user a has line 1 already"], list(map(str, refused)))
+        self.assertEqual(["line 2: user a: line 1 names this user already"], list(map(str, refused)))
+
+    def test_bad_line_first(self) -> None:
+        """A bad line disables its user, whatever stands below."""
+        entries, refused = parse_htpasswd(f"a:!locked\na:{HASH}\nb:{HASH}\n".encode())
+        self.assertEqual([Entry(3, "b", HASH)], entries)
+        self.assertEqual([1, 2], [line.line_number for line in refused])
+
+    def test_reason(self) -> None:
+        """A reason alone holds nothing of its line, not even the name."""
+        _, refused = parse_htpasswd(f"hunter2:alice\nhunter2:{HASH}\nhunter2\n".encode())
+        self.assertEqual(3, len(refused))
+        self.assertNotIn("hunter2", " ".join(line.reason for line in refused))
 
     @settings(derandomize=True, max_examples=100, deadline=None)
     @given(st.binary(max_size=300))

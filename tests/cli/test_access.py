@@ -127,6 +127,25 @@ class ExplainTests(PeopleCase):
         self.assertEqual(2, self.run_command("access", "explain", "admin", "fly", "a").exit_code)
 
 
+class ExplainFileTests(PeopleCase):
+    """Users of the live file."""
+
+    def test_explain(self) -> None:
+        """They have the grants of the settings, and the database goes before."""
+        path = os.path.abspath(self.mktemp())
+        with open(path, "w") as file:
+            file.write(f"alice:{HASH}\nadmin:{HASH}\n")
+        for user, line in [
+            ("alice", "denied: alice may not delete in a: no grant allows it"),
+            ("admin", "allowed: admin may delete in a: an admin may do everything"),
+        ]:
+            result = self.run_command("access", "explain", user, "delete", "a", DOCKREG_ACCESS_HTPASSWD=path)
+            self.assertEqual(f"{line}\n", result.stdout)
+        os.unlink(path)
+        line = self.refused("access", "explain", "alice", "pull", "a", DOCKREG_ACCESS_HTPASSWD=path)
+        self.assertIn("cannot be read (No such file", line)
+
+
 class HtpasswdTests(PeopleCase):
     """Users from a file."""
 

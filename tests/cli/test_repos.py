@@ -13,7 +13,7 @@ CONTENT = b'{"schemaVersion": 2}'
 DIGEST = Digest.of(CONTENT)
 
 
-class RepositoryTests(CommandCase):
+class RepositoryCase(CommandCase):
     """A registry with ``team/app`` (tags v1, v2) and ``zoo``."""
 
     def setUp(self) -> None:
@@ -28,6 +28,10 @@ class RepositoryTests(CommandCase):
                         manifest, [Tag(tag) for tag in tags], lambda: None, may_overwrite=True, now=1.0
                     )
                 )
+
+
+class RepositoryTests(RepositoryCase):
+    """What the commands say and do."""
 
     def test_listings(self) -> None:
         """Repositories and tags are listed one a line, in byte order."""

@@ -4,7 +4,7 @@ set -eu
 
 "$(dirname "$0")/../fronts/install.sh"
 
-packages="docker.io docker-registry podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap"
+packages="docker.io docker-registry podman skopeo buildah curl strace iproute2 util-linux e2fsprogs uidmap nbdkit libnbd-bin fuse3"
 
 missing=""
 for package in $packages; do

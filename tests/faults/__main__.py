@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
-from tests.faults import logins
+from tests.faults import logins, workers
 from tests.faults.campaigns import Outcome, Scene, kill_scene, power_scene, run, run_first_starts
 from tests.faults.disks import missing
+from tests.faults.trouble import TROUBLES
 
 CYCLES = 50
 FIRST_STARTS = ("first-starts", "first-starts-power")
@@ -32,6 +33,12 @@ CAMPAIGNS: dict[str, tuple[Callable[[], AbstractContextManager[Scene]], bool]] =
     "power-two-disks": (partial(power_scene, split=True), False),
     "control-without-directory-fsync": (partial(power_scene, split=True, broken="directory-fsync"), True),
     "control-without-file-fsync": (partial(power_scene, broken="file-fsync"), True),
+}
+#: Campaigns that bring their own way: each prints its figures and tells whether it went as it must.
+OWN: dict[str, Callable[[int, int], bool]] = {
+    "workers": workers.campaign,
+    "control-workers": workers.control,
+    **TROUBLES,
 }
 
 
@@ -86,12 +93,17 @@ def guessed_logins() -> bool:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
-    parser.add_argument("--only", choices=[*CAMPAIGNS, *FIRST_STARTS, STREAMS, LOGINS], help="one campaign")
+    parser.add_argument(
+        "--only", choices=[*CAMPAIGNS, *FIRST_STARTS, STREAMS, LOGINS, *OWN], help="one campaign"
+    )
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     chosen = parser.parse_args()
     reason, results = missing(), []
-    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, *FIRST_STARTS, STREAMS, LOGINS]:
+    for name in [chosen.only] if chosen.only else [*CAMPAIGNS, *FIRST_STARTS, STREAMS, LOGINS, *OWN]:
+        if name in OWN:
+            results.append(OWN[name](chosen.cycles, chosen.seed))
+            continue
         if reason and name not in WITHOUT_DISK:
             say(f"{name}: skipped: {reason}")
             continue

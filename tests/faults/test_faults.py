@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults import disks, logins
+from tests.faults import disks, logins, workers
 from tests.faults.campaigns import Outcome, kill_scene, power_scene, run, run_first_starts
 
 CYCLES = 5
@@ -65,3 +65,11 @@ class PowerCutTests(SynchronousTestCase):
         with power_scene(split=True, broken="directory-fsync") as scene:
             run(scene, outcome, 30, stop_when_lost=True)
         self.assertNotEqual([], outcome.lost_blobs)
+
+
+class WorkersTests(SynchronousTestCase):
+    def test_workers(self) -> None:
+        """Nothing acknowledged is lost when workers are killed, and the others' clients do not notice."""
+        outcome = workers.run(CYCLES, SEED)
+        self.assertEqual(([], [], "ok"), (outcome.lost, outcome.failures, outcome.integrity))
+        self.assertGreater(outcome.acknowledged, 20)

@@ -10,6 +10,8 @@ import tempfile
 from twisted.internet.task import Clock
 
 from dockreg_tx.assembly import Surroundings, assemble
+from dockreg_tx.blobs.ballast import Ballast
+from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.settings import load_settings
@@ -57,7 +59,10 @@ class DiskServer:
                 instance_id="fuzz",
                 secret=b"secret",
                 storage=blocking,
+                gate=DiskGate(directories=[layout.uploads], new_id=self._new_id),
+                ballast=Ballast(layout=layout, size_bytes=0),
                 passwords=blocking,
+                auditing=blocking,
                 parsing=blocking,
             ),
         )

@@ -15,13 +15,14 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
+from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import Account
-from dockreg_tx.records import sessions, users, writer
+from dockreg_tx.records import sessions, statements, users, writer
 from dockreg_tx.records.connections import open_reader
 from dockreg_tx.records.journal import Entry, Journal, read_journal
-from dockreg_tx.records.transactions import Transaction
+from dockreg_tx.records.transactions import Freeing, Transaction
 from dockreg_tx.records.writer import SqliteWriter
 from tests.contracts.records_contract import APP, LATEST, LAYER, image, nothing, upload
 from tests.records.test_sqlite import SqliteRoot, inline_records
@@ -151,6 +152,44 @@ class WriterTests(SynchronousTestCase):
         limit(pages * 100)
         self.writer.execute(begin("after"))
         self.assertIn("after", self.uploads())
+
+    def test_ballast(self) -> None:
+        """On a full disk the ballast is given up for removals alone, and those come through."""
+        self.writer.execute(begin("first"))
+        given_up: list[str] = []
+
+        def full(journal: Journal, entries: Sequence[Entry]) -> None:
+            if not given_up:
+                raise OSError(errno.ENOSPC, "full")
+
+        def make_room() -> bool:
+            given_up.append("ballast")
+            return len(given_up) == 1
+
+        self.patch(Journal, "append", full)
+        self.patch(self.writer, "_make_room", make_room)
+        self.assertIsInstance(self.writer.commit([begin("push")])[0].error, StorageFull)
+        self.assertEqual([], given_up)
+        removal = Freeing(lambda transaction: transaction.changed(statements.REMOVE_UPLOAD, id="first"))
+        push, removed = self.writer.commit([begin("push"), removal])
+        self.assertIsInstance(push.error, StorageFull)
+        self.assertEqual((None, True), (removed.error, removed.result))
+        self.assertEqual((["ballast"], []), (given_up, self.uploads()))
+
+    def test_broken_disk(self) -> None:
+        """An error of the disk shuts the gate; then no transaction is even begun."""
+
+        def broken(journal: Journal, entries: Sequence[Entry]) -> None:
+            raise OSError(errno.EIO, "broken")
+
+        gate = DiskGate(directories=[], new_id=str)
+        self.patch(self.writer, "_gate", gate)
+        self.patch(Journal, "append", broken)
+        error = self.assertRaises(StoreUnavailable, self.writer.execute, begin("a"))
+        self.assertIn("pulls go on", str(error))
+        self.patch(SqliteWriter, "_commit_locked", self.fail)
+        self.assertRaises(StoreUnavailable, self.writer.execute, begin("b"))
+        self.assertEqual([], self.uploads())
 
     def test_everything_happens_under_the_lock(self) -> None:
         """Transactions, checkpoints and the close hold the lock of all processes, and give it back."""

@@ -34,6 +34,8 @@ from tests.blobs.roots import counting_ids, make_root
 REPOSITORY = RepositoryName("race/app")
 PUSHERS = 3
 SECONDS = 2.0
+#: How often the broken collector may be lucky.
+ROUNDS = 8
 #: A busy machine gets more time for as many images.
 ENOUGH, LIMIT_SECONDS = 20, 30.0
 #: Few enough to be shared, too many for a lost one to be pushed again by chance.
@@ -90,8 +92,12 @@ class RaceTests(SynchronousTestCase):
 
     def test_without_asking_again(self) -> None:
         """The same, with a collector that does not ask again, is noticed here."""
-        self.race(ForgetfulRecords)
-        self.assertNotEqual([], self.lost())
+        for _ in range(ROUNDS):
+            self.began = time.monotonic()
+            self.race(ForgetfulRecords)
+            if self.lost():
+                return
+        self.fail("nothing was lost")
 
     def race(self, kind: type[InlineSqliteRecords]) -> int:
         """Push and collect for a while; return how many blobs were removed."""

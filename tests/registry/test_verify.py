@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import TestCase
 
 from dockreg_tx.blobs.memory import MemoryTrash
+from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
 from dockreg_tx.registry.verify import Damage, Verify
@@ -17,7 +18,12 @@ class VerifyTests(TestCase):
     def setUp(self) -> None:
         self.world = World()
         self.quarantine = MemoryTrash(blobs=self.world.blobs, now=lambda: 1.0)
-        self.verify = Verify(records=self.world.records, blobs=self.world.blobs, quarantine=self.quarantine)
+        self.verify = Verify(
+            records=self.world.records,
+            blobs=self.world.blobs,
+            quarantine=self.quarantine,
+            blocking=InlineBlocking(),
+        )
 
     async def found(self, *, repair: bool = False) -> list[Damage]:
         """Verify everything."""

@@ -27,6 +27,7 @@ from dockreg_tx.web.calls import Call
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
+from dockreg_tx.web.origin import Origins
 from dockreg_tx.web.routes import RegistryResource, registry_app
 from dockreg_tx.web.search import SearchIndex
 from dockreg_tx.web.site import AccessEntry, RegistrySite
@@ -136,6 +137,7 @@ class ApiCase(TestCase):
 
     anonymous_mode: Any = "none"
     rules = ManifestRules()
+    origins = Origins()
     timeout = 30
 
     def setUp(self) -> Deferred[None]:  # type: ignore[override]  # trial waits for it
@@ -170,7 +172,10 @@ class ApiCase(TestCase):
 
     def _app(self) -> Klein:
         return registry_app(
-            registry_routes(self._endpoints()), guard=self.access.guard, auditor=self.make_auditor()
+            registry_routes(self._endpoints()),
+            guard=self.access.guard,
+            origins=self.origins,
+            auditor=self.make_auditor(),
         )
 
     def make_access(self) -> Access:

@@ -184,6 +184,38 @@ class DrainTests(SynchronousTestCase):
         wire.clock.advance(5)
         self.successResultOf(drained)
 
+    def test_retire(self) -> None:
+        """A retiring site lets idle connections make one more request, and closes them in the end."""
+        wire = MemoryWire(echo)
+        wire.send(GET)
+        retired = Deferred.fromCoroutine(wire.site.retire(idle_seconds=30, timeout_seconds=60))
+        wire.clock.advance(29)
+        self.assertFalse(wire.transport.disconnecting)
+        wire.send(GET)
+        self.assertEqual("close", wire.answers[-1].headers["connection"])
+        self.assertTrue(wire.transport.disconnecting)
+        self.assertNoResult(retired)
+        wire.lose()
+        self.successResultOf(retired)
+
+    def test_retire_with_an_answer_under_way(self) -> None:
+        """An answer that began too early to say so does not end its connection; the next one does."""
+        go_on: Deferred[None] = Deferred()
+
+        async def handle(request: RegistryRequest) -> None:
+            request.write(b"begun")
+            await go_on
+
+        wire = MemoryWire(handle)
+        wire.send(GET)
+        retired = Deferred.fromCoroutine(wire.site.retire(idle_seconds=30, timeout_seconds=60))
+        go_on.callback(None)
+        self.assertFalse(wire.transport.disconnecting)
+        wire.clock.advance(30)
+        self.assertTrue(wire.transport.disconnecting)
+        wire.lose()
+        self.successResultOf(retired)
+
     def test_handlers_keep_what_arrived(self) -> None:
         """A handler whose connection was cut is waited for while it stores what arrived."""
         disk: Deferred[None] = Deferred()

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor  # noqa: TID251 - real sockets need the real reactor
 
-from dockreg_tx.access.accounts import Authenticator
+from dockreg_tx.access.accounts import Authenticator, KnownAccounts
 from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing, ensure_key
@@ -51,12 +51,12 @@ class TokenCase(ApiCase):
         ensure_key(directory, now=START)
         records = self.world.records
         anonymous = anonymous_principal(self.anonymous_mode, map(Grant.parse, self.anonymous_grants))
-        keys = KeyRing(directory=directory, now=self.now, retired_seconds=RETIRED_SECONDS)
+        self.keys = keys = KeyRing(directory=directory, now=self.now, retired_seconds=RETIRED_SECONDS)
         issuer = TokenIssuer(keys=keys, service="dockreg-test", now=self.now, new_id=lambda: "id")
         self.throttle = Throttle(reactor)
         self.callers = Callers(
             passwords=Authenticator(
-                accounts=records,
+                accounts=self.known_accounts(),
                 blocking=InlineBlocking(),
                 clock=reactor,
                 secret=b"s" * 32,
@@ -79,6 +79,10 @@ class TokenCase(ApiCase):
         )
         service = TokenService(issuer=issuer, logins=self.callers, keys=keys, guard=guard, now=self.now)
         return Access(guard, service)
+
+    def known_accounts(self) -> KnownAccounts:
+        """Return who knows the users."""
+        return self.world.records
 
     def now(self) -> float:
         """Return the time of day of these tests."""

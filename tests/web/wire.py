@@ -194,6 +194,10 @@ class MemoryBlob:
         self.size_bytes = len(content)
         self.reads = 0
         self.times_closed = 0
+        self.times_suspected = 0
+
+    def suspect(self) -> None:
+        self.times_suspected += 1
 
     def fileno(self) -> int | None:
         return None

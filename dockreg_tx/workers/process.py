@@ -1,0 +1,180 @@
+"""One worker as its parent sees it: started, spoken to, listened to, and buried."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dockreg_tx.workers.brief import (
+    COUNTS_DESCRIPTOR,
+    FIRST_LISTENER_DESCRIPTOR,
+    STATUS_DESCRIPTOR,
+    Brief,
+    brief_line,
+    read_word,
+)
+from dockreg_tx.workers.relay import Lines
+
+#: What a worker runs.
+MODULE = "dockreg_tx.workers"
+#: Log lines are read at most this often, unless there are many; a pipe holds 64 KiB.
+GATHER_SECONDS = 0.005
+FEW_BYTES = 4096
+_ERROR_LIMIT_CHARACTERS = 300
+_log = Logger(namespace="dockreg")
+
+
+class WorkerProcess(ProcessProtocol):
+    """A child process that serves.
+
+    Args:
+        brief: what it is told first.
+        relay: takes its log, in whole lines.
+        closed: called when it accepts no connections any more, though it may still serve some.
+        gone: called when it has ended.
+    """
+
+    def __init__(
+        self,
+        brief: Brief,
+        *,
+        relay: Callable[[bytes], None],
+        closed: Callable[[], None],
+        gone: Callable[[WorkerProcess], None],
+    ) -> None:
+        self.brief = brief
+        self.is_ready = False
+        self.is_closed = False
+        self.started_at_seconds = 0.0
+        #: Why it does not serve, in its own words.
+        self.refusal = ""
+        #: How it ended.
+        self.end = ""
+        self.was_killed = False
+        #: Fires with whether it serves.
+        self.started: Deferred[bool] = Deferred()
+        self._relay = relay
+        self._closed = closed
+        self._gone = gone
+        self._lines = {1: Lines(), 2: Lines(), STATUS_DESCRIPTOR: Lines()}
+        self._last_error = ""
+
+    def spawn(self, reactor: Any, counts: int, listeners: Sequence[int]) -> None:
+        """Start the process, with the descriptors of the connection counts and of the listening sockets."""
+        self._reactor = reactor
+        self.started_at_seconds = reactor.seconds()
+        sockets = {COUNTS_DESCRIPTOR: counts, **dict(enumerate(listeners, FIRST_LISTENER_DESCRIPTOR))}
+        reactor.spawnProcess(
+            self,
+            sys.executable,
+            # -P: nothing is imported from the directory that we happen to be in.
+            [sys.executable, "-P", "-m", MODULE, str(self.brief.number)],
+            env=_environment(os.environ),
+            childFDs={0: "w", 1: "r", 2: "r", STATUS_DESCRIPTOR: "r", **sockets},
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 before it is started and after its end."""
+        return getattr(self.transport, "pid", None) or 0
+
+    @property
+    def name(self) -> str:
+        """How the log calls it."""
+        return f"worker {self.brief.number}"
+
+    def order(self, what: str) -> None:
+        """Tell it something; one that is gone does not hear it."""
+        if self.transport is not None and self.pid:
+            self.transport.writeToChild(0, what.encode() + b"\n")
+
+    def kill(self) -> None:
+        """End it at once; nothing acknowledged is lost by that."""
+        try:
+            if self.transport is not None:
+                self.transport.signalProcess("KILL")
+        except ProcessExitedAlready:
+            return
+
+    def give_up(self) -> None:
+        """End it because it never became ready."""
+        self.refusal = f"{self.name} was not ready in time"
+        self.kill()
+
+    # --- for twisted
+
+    def connectionMade(self) -> None:
+        """Hand the brief over."""
+        if self.transport is not None:
+            self.transport.writeToChild(0, brief_line(self.brief))
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803
+        """Take log lines, errors of the interpreter, and words."""
+        lines = self._lines[childFD].feed(data)
+        if not lines:
+            return
+        if childFD == STATUS_DESCRIPTOR:
+            for line in lines.splitlines():
+                self._hear(read_word(line))
+        elif childFD == 1:
+            self._relay(lines)
+            if len(data) < FEW_BYTES:
+                self._let_gather()
+        else:
+            self._note_errors(lines)
+
+    def _let_gather(self) -> None:
+        """Leave log lines in the pipe for a moment: read one by one they cost too much."""
+        reader = getattr(self.transport, "pipes", {}).get(1)
+        if reader is not None:
+            reader.stopReading()
+            self._reactor.callLater(GATHER_SECONDS, self._read_on)
+
+    def _read_on(self) -> None:
+        reader = getattr(self.transport, "pipes", {}).get(1)
+        if reader is not None:
+            reader.startReading()
+
+    def _note_errors(self, lines: bytes) -> None:
+        for line in lines.decode("utf-8", "replace").splitlines():
+            self._last_error = line.strip()[:_ERROR_LIMIT_CHARACTERS] or self._last_error
+            if self.is_ready:
+                _log.error("{name}: {line}", name=self.name, line=line)
+
+    def _hear(self, said: Mapping[str, Any]) -> None:
+        self.refusal = str(said.get("refused", self.refusal))
+        if said.get("ready"):
+            self.is_ready = True
+            self._tell_started()
+        if said.get("closed"):
+            self.is_closed = True
+            self._closed()
+
+    def _tell_started(self) -> None:
+        if not self.started.called:
+            self.started.callback(self.is_ready)
+
+    def processEnded(self, reason: Failure) -> None:
+        """Note how it ended."""
+        signal, status = getattr(reason.value, "signal", None), getattr(reason.value, "exitCode", None)
+        self.was_killed = signal is not None
+        self.end = f"was killed by signal {signal}" if signal is not None else f"ended with status {status}"
+        if not self.is_ready and not self.refusal and self._last_error:
+            self.refusal = f"{self.name} {self.end}: {self._last_error}"
+        self.is_ready = False
+        self.is_closed = True
+        self._tell_started()
+        self._gone(self)
+
+
+def _environment(present: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a child finds the same modules."""
+    return {**present, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}

@@ -1,0 +1,231 @@
+"""Disks that fail, become read-only or dawdle: nothing acknowledged is harmed, and pulls go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tests.faults.faulty_disk import STALL_SECONDS, FaultyDisk, abort
+from tests.faults.loops import SmallDisk, say
+from tests.faults.witness import REPOSITORY, Witness
+from tests.integration.server import TWISTD, RegistryProcess
+from tests.integration.sockets import basic
+
+_PROJECT = str(Path(__file__).parents[2])
+LAYER_BYTES = 200_000
+#: The reactor is asked for a sign of life this often.
+PROBE_SECONDS = 0.02
+LATENCY_SECONDS = 0.05
+_RECOVERY_SECONDS = 20.0
+
+
+def _server(root: Path, broken: str = "", environment: Mapping[str, str] | None = None) -> RegistryProcess:
+    settings = {"DOCKREG_STORAGE_LOW_WATER": "0B", **(environment or {})}
+    if not broken:
+        return RegistryProcess(root, command=TWISTD, environment=settings)
+    command = [sys.executable, "-m", "tests.faults.broken_disk_server", broken]
+    return RegistryProcess(root, command=command, environment={"PYTHONPATH": _PROJECT, **settings})
+
+
+def _witness(server: RegistryProcess, seed: int) -> Witness:
+    return Witness(server.port, basic("admin", server.admin_password), seed)
+
+
+@contextmanager
+def faulty(
+    seed: int, *, broken: str = "", write_rate: str = "100%"
+) -> Iterator[tuple[FaultyDisk, RegistryProcess, Witness]]:
+    """Offer a server on a disk that fails on demand."""
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
+        disk = FaultyDisk(Path(name) / "disk", write_rate=write_rate)
+        stack.callback(disk.close)
+        server = _server(disk.path / "root", broken)
+        stack.callback(server.kill)
+        server.start()
+        yield disk, server, _witness(server, seed)
+
+
+def _not_ready(witness: Witness) -> list[str]:
+    """Return what the signs of life say wrongly while no write is possible."""
+    wrong = [] if witness.is_healthy() else ["/healthz is not green"]
+    with witness.connect() as client:
+        answer = client.request("GET", "/readyz")
+    if answer.status != 503 or "disk" not in json.loads(answer.body)["errors"][0]["detail"]["failed"]:
+        wrong.append(f"/readyz is {answer.status}: {answer.body[:200]!r}")
+    return wrong
+
+
+def run_writes(seed: int, cycles: int, *, broken: str = "") -> list[str]:
+    """Let writes fail in the middle of pushes; look at everything after a new mount."""
+    wrong: list[str] = []
+    with faulty(seed, broken=broken) as (disk, server, witness):
+        for _ in range(cycles):
+            witness.push(LAYER_BYTES)
+            disk.break_down("write")
+            for _ in range(3):
+                witness.push(LAYER_BYTES)
+            wrong += _not_ready(witness)
+            wrong += [f"while the disk fails: {line}" for line in witness.lost(sample=20)]
+            server.kill()
+            disk.remount()
+            server.start()
+            wrong += [f"after the disk failed: {line}" for line in witness.lost()]
+            if wrong:
+                break
+        say(
+            f"broken-disk writes: {witness.acknowledged} acknowledged, {witness.refused} refused with "
+            f"{sorted(witness.statuses)}, {len(wrong)} wrong"
+        )
+        return wrong + witness.complaints
+
+
+def run_control(seed: int) -> bool:
+    """Tell whether a server that repeats a failed fsync is caught doing so."""
+    return any("SYNCED AGAIN" in line for line in run_recovery(seed, 1, broken="repeats-fsync"))
+
+
+def run_reads(seed: int) -> list[str]:
+    """Let reads of one blob fail: its pull breaks off or is refused, and others go on."""
+    wrong: list[str] = []
+    with faulty(seed) as (disk, server, witness):
+        witness.push(5_000_000)
+        witness.push(LAYER_BYTES)
+        digest = max(witness.blobs, key=lambda each: witness.blobs[each])
+        encoded = digest.partition(":")[2]
+        disk.forget_cached(server.root / "blobs" / "sha256" / encoded[:2] / encoded)
+        disk.break_down("read")
+        with witness.connect() as client:
+            try:
+                answer = client.request("GET", f"/v2/{REPOSITORY}/blobs/{digest}")
+                if answer.status != 503:
+                    wrong.append(f"an unreadable blob: {answer.status}, {len(answer.body)} bytes")
+            except ConnectionError:
+                pass
+        if not witness.is_healthy():
+            wrong.append("/healthz is not green")
+        disk.heal()
+        wrong += witness.lost()
+        server.stop()
+    say(f"broken-disk reads: {len(wrong)} wrong")
+    return wrong
+
+
+def run_read_only(seed: int) -> list[str]:
+    """Let the file system become read-only under the server; look again after a new mount."""
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
+        disk = SmallDisk(Path(name) / "disk", make=("-e", "remount-ro"))
+        stack.callback(disk.close)
+        server = _server(disk.path / "root")
+        stack.callback(server.kill)
+        server.start()
+        witness = _witness(server, seed)
+        for _ in range(5):
+            witness.push(LAYER_BYTES)
+        abort(disk)
+        if witness.push(LAYER_BYTES):
+            witness.complaints.append("a push to a read-only disk was acknowledged")
+        wrong = _not_ready(witness) + witness.lost()
+        server.kill()
+        loose = disk.repair()
+        server.start()
+        wrong += loose + witness.lost()
+        if not witness.push(LAYER_BYTES):
+            wrong.append("no push after the new mount")
+        server.stop()
+        say(f"broken-disk read-only: refused with {sorted(witness.statuses)}, {len(wrong)} wrong")
+        return wrong + witness.complaints
+
+
+def run_recovery(seed: int, cycles: int, *, broken: str = "fails-on-demand") -> list[str]:
+    """Let a disk fail and come back: writes do so too, without a restart, and nothing is synced twice."""
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as name, ExitStack() as stack:
+        trigger = Path(name) / "trigger"
+        server = _server(Path(name) / "root", broken, {"FAULT_TRIGGER": str(trigger)})
+        stack.callback(server.kill)
+        server.start()
+        witness, wrong = _witness(server, seed), list[str]()
+        for _ in range(cycles):
+            witness.push(LAYER_BYTES)
+            trigger.touch()
+            witness.push(LAYER_BYTES)
+            wrong += _not_ready(witness) + witness.lost(sample=20)
+            trigger.unlink()
+            ends = time.monotonic() + _RECOVERY_SECONDS
+            while not witness.push(LAYER_BYTES):
+                if time.monotonic() > ends:
+                    return [*wrong, "writes did not come back"]
+                time.sleep(0.2)  # the disk is tried every few seconds
+        wrong += [line for line in server.output if "SYNCED AGAIN" in line]
+        wrong += witness.lost()
+        say(f"broken-disk recovery: {cycles} cycles, {witness.acknowledged} acknowledged, {len(wrong)} wrong")
+        return wrong + witness.complaints
+
+
+def run_slow(seed: int, pushes: int) -> list[str]:
+    """Let the disk need 2 s for every write: the reactor does not notice."""
+    with faulty(seed) as (disk, server, witness):
+        witness.push(LAYER_BYTES)
+        latencies: list[float] = []
+        is_over = threading.Event()
+        probing = threading.Thread(target=_probe, args=(server.port, latencies, is_over))
+        probing.start()
+        began = time.monotonic()
+        with disk.stalling():
+            for _ in range(pushes):
+                if not witness.push(LAYER_BYTES):
+                    witness.complaints.append("a push to a slow disk was refused")
+        seconds = time.monotonic() - began
+        is_over.set()
+        probing.join()
+        wrong = witness.lost() + witness.complaints + _late(sorted(latencies))
+        say(
+            f"broken-disk slow: {pushes} pushes in {seconds:.0f} s, {len(latencies)} signs of life, "
+            f"the latest after {max(latencies) * 1000:.0f} ms, {len(wrong)} wrong"
+        )
+        server.kill()
+        return wrong
+
+
+def _late(latencies: list[float]) -> list[str]:
+    """Return what is wrong with signs of life, sorted by how late they were.
+
+    A busy machine is late now and then; a reactor that waits for such a disk is late by a second or more.
+    """
+    late = [each for each in latencies if each > LATENCY_SECONDS]
+    if len(late) <= len(latencies) // 100 and latencies[-1] < STALL_SECONDS / 4:
+        return []
+    return [f"{len(late)} of {len(latencies)} signs of life were late, the latest by {latencies[-1]:.2f} s"]
+
+
+def _probe(port: int, latencies: list[float], is_over: threading.Event) -> None:
+    with Witness(port, "", 0).connect() as client:
+        while not is_over.wait(PROBE_SECONDS):
+            began = time.monotonic()
+            client.request("GET", "/healthz")
+            latencies.append(time.monotonic() - began)
+
+
+def broken_disk(cycles: int, seed: int) -> bool:
+    """Run the campaign, print its figures, and tell whether all went well and the control was caught."""
+    scenes: list[Callable[[], list[str]]] = [
+        lambda: run_writes(seed, cycles),
+        lambda: run_recovery(seed, cycles),
+        lambda: run_reads(seed),
+        lambda: run_read_only(seed),
+        lambda: run_slow(seed, max(5, cycles // 10)),
+    ]
+    wrong = [line for scene in scenes for line in scene()]
+    for line in wrong[:20]:
+        say(f"    {line}")
+    is_caught = run_control(seed)
+    say(f"broken-disk control: a repeated fsync {'caught, as it must be' if is_caught else 'NOT CAUGHT'}")
+    with suppress(OSError):
+        os.sync()
+    return not wrong and is_caught

@@ -1,0 +1,1 @@
+"""Tests of the workers' parts that need no processes."""
