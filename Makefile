@@ -5,13 +5,15 @@
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
 #   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, logins, fuzz, machines
+#   make dist [KEY=~/.ssh/release]      wheel, source, SHA256SUMS, and its signature by an SSH key
+#   make image [BASE=image]             the container image localhost/dockreg, by podman
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted
 
-.PHONY: run test clients-report check fault clean
+.PHONY: run test clients-report check fault dist image clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -45,6 +47,20 @@ ifneq ($(filter machines,$(or $(ONLY),machines)),)
 	@$(BIN)/python -m tests.fuzz --machine all $(if $(ONLY),$(if $(CYCLES),--runs $(CYCLES)))
 endif
 
+# From the commit, not from the files that lie about; SOURCE_DATE_EPOCH makes two builds equal.
+dist: $(VENV)/.installed-dist
+	@rm -rf dist build/dist && mkdir -p dist build/dist
+	@git archive HEAD | tar -x -C build/dist
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); umask 022; \
+	  $(BIN)/python -m build --outdir dist build/dist > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }; \
+	  $(BIN)/python packaging/repack.py dist/*.tar.gz
+	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
+	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2>/dev/null,true)
+	@ls dist
+
+image:
+	@podman build $(if $(BASE),--build-arg BASE=$(BASE)) --format docker -t localhost/dockreg .
+
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results
 	find $(ROOM) -name __pycache__ -prune -exec rm -rf {} +
@@ -66,4 +82,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "installing what the tests need"
 	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dist: $(VENV)/.installed
+	@$(INSTALL) 'build>=1.2'
 	@touch $@
