@@ -5,6 +5,7 @@
 #   make clients-report             docs/clients.md anew, from what the installed clients do
 #   make check                      lint, types and import arrows alone
 #   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, logins, fuzz, machines
+#   make docs                           the site, into build/docs
 #   make dist [KEY=~/.ssh/release]      wheel, source, SHA256SUMS, and its signature by an SSH key
 #   make image [BASE=image]             the container image localhost/dockreg, by podman
 
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted
 
-.PHONY: run test clients-report check fault dist image clean
+.PHONY: run test clients-report check fault dist image docs clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -58,6 +59,9 @@ dist: $(VENV)/.installed-dist
 	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2>/dev/null,true)
 	@ls dist
 
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs build/docs
+
 image:
 	@podman build $(if $(BASE),--build-arg BASE=$(BASE)) --format docker -t localhost/dockreg .
 
@@ -86,4 +90,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-dist: $(VENV)/.installed
 	@$(INSTALL) 'build>=1.2'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(INSTALL) -e '.[docs]'
 	@touch $@
