@@ -8,13 +8,16 @@
 #   make fault [ONLY=name] [CYCLES=n]   the long campaigns: crashes, power cuts, full disks, fuzz, …; run
 #                                   again, they go on where they were
 #   make durability-report          docs/durability.md anew, from the figures that there are
+#   make docs                           the site, into build/docs
+#   make dist [KEY=~/.ssh/release]      wheel, source, SHA256SUMS, and its signature by an SSH key
+#   make image [BASE=image]             the container image localhost/dockreg, by podman
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted bench
 
-.PHONY: run test clients-report check bench fault durability-report clean
+.PHONY: run test clients-report check bench fault durability-report dist image docs clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -60,6 +63,23 @@ endif
 durability-report: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.faults.report
 
+# From the commit, not from the files that lie about; SOURCE_DATE_EPOCH makes two builds equal.
+dist: $(VENV)/.installed-dist
+	@rm -rf dist build/dist && mkdir -p dist build/dist
+	@git archive HEAD | tar -x -C build/dist
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); umask 022; \
+	  $(BIN)/python -m build --outdir dist build/dist > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }; \
+	  $(BIN)/python packaging/repack.py dist/*.tar.gz
+	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
+	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2>/dev/null,true)
+	@ls dist
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs build/docs
+
+image:
+	@podman build $(if $(BASE),--build-arg BASE=$(BASE)) --format docker -t localhost/dockreg .
+
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results
 	find $(ROOM) -name __pycache__ -prune -exec rm -rf {} +
@@ -81,4 +101,12 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "installing what the tests need"
 	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dist: $(VENV)/.installed
+	@$(INSTALL) 'build>=1.2'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(INSTALL) -e '.[docs]'
 	@touch $@

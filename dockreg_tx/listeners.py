@@ -110,6 +110,8 @@ def speaks_tls(text: str, settings: Settings) -> bool:
 
 
 def _is_tcp(text: str) -> bool:
+    if text.startswith("systemd:"):
+        return "domain=UNIX" not in text and not text.startswith("systemd:UNIX")
     return text.startswith(("tcp:", "tcp6:"))
 
 
@@ -120,6 +122,8 @@ def _endpoints(
     for text in settings.server.listen:
         try:
             found.append((text, parse(reactor, text)))
+        except LookupError:
+            raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
         except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
             raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
     return found

@@ -25,6 +25,7 @@ from dockreg_tx.root import RootUnusable, check_root, initialise_root
 from dockreg_tx.root_locks import RootLock
 from dockreg_tx.settings import Settings
 from dockreg_tx.settings_registry2 import ignored_warning
+from dockreg_tx.systemd import Notifier
 
 #: Requests in flight get this long to end after SIGTERM.
 DRAIN_SECONDS = 30.0
@@ -51,6 +52,9 @@ class Server(Service):
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
         self._instance_id = ""
+        self._status = ""
+        #: Silent unless whoever makes us has a line to the service manager.
+        self.notifier = Notifier()
 
     def check(self) -> None:
         """Refuse what cannot work, and take the root's lock.
@@ -118,11 +122,15 @@ class Server(Service):
         signal.signal(signal.SIGHUP, self._reload_on_signal)
 
     def _announce(self, users: int, more: str = "") -> None:
+        where = ", ".join(addresses(self._settings, self._ports))
+        self._status = f"serving on {where} (root {self._layout.root}{more})"
+        self.notifier.ready(self._status)
+        self.notifier.keep_alive(self._reactor)
         for line in warnings(self._settings, self._ports):
             _log.warn("{line}", line=line)
         _log.info(
             "dockreg ready on {where} (root {root}, users {users}{more})",
-            where=", ".join(addresses(self._settings, self._ports)),
+            where=where,
             root=self._layout.root,
             users=users,
             more=more,
@@ -142,7 +150,18 @@ class Server(Service):
             self._reactor.stop()
 
     def _reload_on_signal(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._reload)
+        self._reactor.callFromThread(self._reload_aloud)
+
+    def _reload_aloud(self) -> None:
+        self.notifier.reloading(self._reactor.seconds())
+        self._reload()
+        if not self._is_reloading:
+            self.notifier.ready(self._status)
+
+    @property
+    def _is_reloading(self) -> bool:
+        """Whether a reload goes on, and will end in ``notifier.ready``."""
+        return False
 
     def _reload(self) -> None:
         """Read the settings again."""

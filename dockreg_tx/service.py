@@ -30,6 +30,8 @@ from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
+#: A connection that was accepted just before the stop has so long to bring its request.
+LAST_REQUEST_SECONDS = 1.0
 SWEEP_INTERVAL_SECONDS = 3600.0
 #: How often it is asked whether garbage must be collected.
 COLLECTION_INTERVAL_SECONDS = 600.0
@@ -274,10 +276,11 @@ class RegistryService(Server):
 
     async def _stop(self) -> None:
         _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
+        self.notifier.stopping("requests in flight may end")
         await self._stop_accepting()
         self._end_loops()
         if self._site is not None:
-            await self._site.drain(DRAIN_SECONDS)
+            await self._site.retire(idle_seconds=LAST_REQUEST_SECONDS, timeout_seconds=DRAIN_SECONDS)
         if self._records is not None:
             await self._records.stop()
         for pool in self._pools.values():
@@ -285,6 +288,7 @@ class RegistryService(Server):
         if self._access_log is not None:
             self._access_log.flush()
         self._lock.release()
+        self.notifier.fall_silent()
 
     def _end_loops(self) -> None:
         for loop in self._loops:

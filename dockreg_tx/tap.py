@@ -15,6 +15,7 @@ from twisted.python import usage
 from dockreg_tx.listeners import StartRefused
 from dockreg_tx.server import Server
 from dockreg_tx.settings import Settings, SettingsError, load_settings
+from dockreg_tx.systemd import notifier_of
 from dockreg_tx.workers.brief import worker_count
 
 
@@ -81,6 +82,7 @@ def makeService(options: Options, environ: Mapping[str, str] | None = None) -> I
 
     try:
         service = server_type(load())(load=load, reactor=reactor, twistd_options=twistd)
+        service.notifier = notifier_of(os.environ, pid=os.getpid())
         service.check()
     except (SettingsError, StartRefused) as error:
         raise SystemExit(f"dockreg: {error}") from None

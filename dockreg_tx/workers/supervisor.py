@@ -195,6 +195,10 @@ class Supervisor(Server):
         replacing.addErrback(lambda failure: _log.failure("replacing workers failed", failure=failure))
         replacing.addBoth(lambda _: self._replaced())
 
+    @property
+    def _is_reloading(self) -> bool:
+        return self._is_replacing or not self._was_ready
+
     async def _replace_all(self, settings: Settings) -> None:
         for post in self._posts:
             worker = self._spawn(post.number, settings)
@@ -217,7 +221,9 @@ class Supervisor(Server):
             old.order(RETIRE)
 
     def _replaced(self) -> None:
-        self._is_replacing = False
+        was_replacing, self._is_replacing = self._is_replacing, False
+        if was_replacing and self._all_gone is None:
+            self.notifier.ready(self._status)
         if self._replace_again:
             self._replace_again = False
             self._reload()
@@ -232,6 +238,7 @@ class Supervisor(Server):
     async def _stop(self) -> None:
         _log.info("stopping: requests in flight may end within {seconds:.0f} s", seconds=DRAIN_SECONDS)
         self._all_gone = gone = Deferred[None]()
+        self.notifier.stopping("requests in flight may end")
         for post in self._posts:
             _cancel(post.retry)
         for worker in list(self._alive):
@@ -243,6 +250,7 @@ class Supervisor(Server):
         _cancel(limit)
         os.close(self._memory)
         self._lock.release()
+        self.notifier.fall_silent()
 
     def _close_if_left(self) -> None:
         """Close the sockets once nobody accepts on them: closing shuts them down for everyone."""
