@@ -28,6 +28,7 @@ test: check
 ifeq ($(CLIENTS),install)
 	@tests/clients/install.sh
 	@tests/clients/install_go.sh
+	@$(MAKE) --no-print-directory $(VENV)/.installed-docs $(VENV)/.installed-dist
 endif
 	@$(BIN)/python -m tests.run $(if $(CLIENTS),--clients=$(CLIENTS)) $(TESTS)
 
