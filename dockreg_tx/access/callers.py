@@ -54,6 +54,7 @@ class Callers:
         self._new_id = new_id
         self._random_bytes = random_bytes
         self._generation: int | None = None
+        self._version: int | None = None
         self._known: dict[Claims, Caller] = {}
 
     async def authenticate(self, username: str, password: str, source: str = "") -> Principal:
@@ -75,8 +76,13 @@ class Callers:
         # A password may begin like a robot's token; and a wrong token is as wrong as any password.
         return await self._passwords.authenticate(username, password, source)
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, version: int | None = None) -> Caller:
         """Return whom a Bearer token belongs to: one of ours, or the secret of a robot.
+
+        Args:
+            token: as it came.
+            version: of the database as this request found it, if that is known: as long as it stays, nobody
+                asks for the generation again.
 
         Raises:
             Unauthorized: it is forged, has expired, or its user, password or robot is not what it was.
@@ -86,11 +92,15 @@ class Callers:
             if robot is None:
                 raise invalid_token("the token is unknown, revoked or has expired")
             return Caller(robot)
-        generation = await self._passwords.generation()
+        generation = self._generation
+        if generation is None or version is None or version != self._version:
+            generation = await self._passwords.generation()
         claims = self._issuer.verify(token, generation)
         if generation != self._generation:
             self._generation = generation
             self._known.clear()
+        # Read before the generation: that one may be newer, never older.
+        self._version = version
         known = self._known.get(claims)
         if known is not None:
             return known

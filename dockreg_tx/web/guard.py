@@ -49,7 +49,7 @@ class Authenticator(Protocol):
         """Return who these credentials belong to, or raise Unauthorized or TooManyRequests."""
         ...
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, version: int | None = None) -> Caller:
         """Return who this token belongs to, or raise Unauthorized."""
         ...
 
@@ -109,7 +109,12 @@ class Guard:
         return "Bearer " + ",".join(f'{key}="{value}"' for key, value in pairs)
 
     async def identify(
-        self, authorization: str | None, origin: Origin, *, takes_tokens: bool = True
+        self,
+        authorization: str | None,
+        origin: Origin,
+        *,
+        takes_tokens: bool = True,
+        version: int | None = None,
     ) -> Caller:
         """Return the caller.
 
@@ -117,6 +122,7 @@ class Guard:
             authorization: the header.
             origin: of the request.
             takes_tokens: whether Bearer tokens count.
+            version: of the database as this request found it, if that is known.
 
         Raises:
             Unauthorized: the credentials are wrong; never taken for anonymous, or a login would seem to work.
@@ -128,7 +134,7 @@ class Guard:
         self.check_confidential(origin)
         scheme, _, token = authorization.strip(" \t").partition(" ")
         if scheme.lower() == "bearer" and takes_tokens:
-            return await self._authenticator.verify(token.strip(" \t"))
+            return await self._authenticator.verify(token.strip(" \t"), version=version)
         basic = parse_basic(authorization)
         if basic is None:
             raise Unauthorized("this registry takes user name and password: log in again")

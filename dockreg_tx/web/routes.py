@@ -188,6 +188,8 @@ class _Progress:
     origin: Origin
     #: The header, looked up once: with a token it is long.
     authorization: str | None = None
+    #: Of the database, if it was asked for this request already.
+    version: int | None = None
     caller: Caller | None = None
 
 
@@ -251,13 +253,15 @@ class Endpoint:
             send_text(request, given.answer.status, given.answer.headers, given.answer.body)
             return
         state = recent.state
-        answer = await self._serve(request, aim)
+        answer = await self._serve(request, aim, version=state[1])
         if answer is not None:
             recent.keep(question, Given(answer, request.user_name), state)
 
-    async def _serve(self, request: RegistryRequest, aim: Aim) -> Answer | None:
+    async def _serve(
+        self, request: RegistryRequest, aim: Aim, *, version: int | None = None
+    ) -> Answer | None:
         """Answer a request; return the answer if the next one to ask the same may get it, too."""
-        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"))
+        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"), version)
         answer = await self._result(request, aim, progress)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
@@ -333,6 +337,7 @@ class Endpoint:
             progress.authorization,
             progress.origin,
             takes_tokens=target.rights is not Need.PASSWORD,
+            version=progress.version,
         )
         _identify(request, progress, caller)
         guard.check_admitted(caller, target)

@@ -101,6 +101,17 @@ class RememberedTests(CallersCase):
         with patch.object(Authenticator, "principal", side_effect=AssertionError("asked again")):
             self.assertIs(first, await self.callers.verify(token))
 
+    async def test_version(self) -> None:
+        """The generation is asked for again when the database is not what it was, and only then."""
+        token = self.issue(await self.alice())
+        await self.callers.verify(token, version=1)
+        with patch.object(Authenticator, "generation", side_effect=AssertionError("asked again")):
+            self.assertTrue((await self.callers.verify(token, version=1)).may("pull", APP))
+        await self.records.remove_grant("alice", "pull:team/**", now=self.at)
+        self.assertFalse((await self.callers.verify(token, version=2)).may("pull", APP))
+        await self.records.set_disabled("alice", True, now=self.at)
+        await self.refuses(token)
+
     async def test_every_change_shows(self) -> None:
         """A grant taken, a password changed and a user disabled count for the very next call."""
         token = self.issue(await self.alice())

@@ -5,6 +5,7 @@ Each part measures one thing against a real server, and compares it with its bou
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -306,6 +307,9 @@ def time_wrong_passwords(each: Scene, outcome: Outcome, bounds: Bounds) -> None:
 
 # --- What tokens cost
 
+#: Makes each request another one.
+_NUMBERS = itertools.count(1_000_000)
+
 
 def cost_of_tokens(each: Scene, outcome: Outcome, bounds: Bounds) -> None:
     """Compare manifests with and without a token, and count how fast tokens are given.
@@ -319,19 +323,22 @@ def cost_of_tokens(each: Scene, outcome: Outcome, bounds: Bounds) -> None:
     # As many bytes to read, and nothing to check.
     without = {**accept, "X-Unrelated-It": bearer}
     password = {"Authorization": basic(PULLER, PASSWORD)}
-    bare: list[float] = []
-    checked: list[float] = []
-    for number in range(bounds.rounds):
-        turns = [(bare, without), (checked, with_token)]
-        for costs, headers in turns if number % 2 else turns[::-1]:
-            costs.append(_round(each, MANIFEST, headers, 200)[1])
-    pair = statistics.median(bare), statistics.median(checked)
-    share = statistics.median((b - a) / b for a, b in zip(bare, checked, strict=True))
-    outcome.note(
-        f"a manifest: {pair[0] * 1e6:.0f} us of the processor as anonymous, {pair[1] * 1e6:.0f} us with a "
-        f"token; the token's share {share:.1%} (median of {bounds.rounds} pairs of rounds)",
-        is_kept=share <= bounds.token_share,
-    )
+    for kind in ("each request another", "the same again and again"):
+        path = MANIFEST + ("?request={}" if kind.startswith("each") else "")
+        bare: list[float] = []
+        checked: list[float] = []
+        for number in range(bounds.rounds):
+            turns = [(bare, without), (checked, with_token)]
+            for costs, headers in turns if number % 2 else turns[::-1]:
+                costs.append(_round(each, path, headers, 200)[1])
+        pair = statistics.median(bare), statistics.median(checked)
+        share = statistics.median((b - a) / b for a, b in zip(bare, checked, strict=True))
+        outcome.note(
+            f"a manifest, {kind}: {pair[0] * 1e6:.0f} us of the processor as anonymous, "
+            f"{pair[1] * 1e6:.0f} us with a token; the token's share {share:.1%} (median of {bounds.rounds} "
+            "pairs of rounds)",
+            is_kept=share <= bounds.token_share,
+        )
     rounds = [_round(each, TOKEN, password, 200) for _ in range(max(5, bounds.rounds // 4))]
     rate, cost = 1 / min(wall for wall, _ in rounds), statistics.median(cost for _, cost in rounds)
     median_rate = 1 / statistics.median(wall for wall, _ in rounds)
@@ -347,14 +354,14 @@ def _round(each: Scene, path: str, headers: dict[str, str], count: int) -> tuple
     clients = [Connection(each.port, source=HOME) for _ in range(CONNECTIONS)]
     try:
         for client in clients:
-            assert client.request("GET", path, headers=headers).status == 200
+            assert client.request("GET", path.format(next(_NUMBERS)), headers=headers).status == 200
         processor, began = each.processor_seconds(), time.perf_counter()
         for number in range(count + CONNECTIONS):
             client = clients[number % CONNECTIONS]
             if number >= CONNECTIONS:
                 client.answer()
             if number < count:
-                client.send_head("GET", path, headers)
+                client.send_head("GET", path.format(next(_NUMBERS)), headers)
         seconds = time.perf_counter() - began
         return seconds / count, (each.processor_seconds() - processor) / count
     finally:

@@ -63,7 +63,7 @@ class FixedAuthenticator:
             return USERS[username]
         raise Unauthorized("wrong user name or password")
 
-    async def verify(self, token: str) -> Caller:
+    async def verify(self, token: str, *, version: int | None = None) -> Caller:
         """Know no tokens."""
         raise Unauthorized("no tokens here")
 
