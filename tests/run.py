@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
-from twisted.trial.reporter import Reporter, TestResult, VerboseTextReporter
+from twisted.trial.reporter import TestResult, VerboseTextReporter
 from twisted.trial.runner import TestLoader, TrialRunner
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+#: So many modules are named with the time they took.
+SLOWEST = 25
+#: Packages that are tested in a process of their own, beside all others.
+BESIDE = ("tests.clients", "tests.fronts", "tests.fuzz", "tests.moving", "tests.web")
 #: Rooms whose every branch is run by these tests; what tokens are for shows only in requests.
 COVERED = {
     "oci": ("tests.oci",),
@@ -40,6 +49,13 @@ class Count:
     def line(self) -> str:
         """Return the closing line."""
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+    def add(self, other: Count) -> None:
+        """Take in what another run came to."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.remarks += other.remarks
 
     def fail(self, remark: str) -> None:
         """Count one more failure, and say which."""
@@ -85,15 +101,59 @@ def count(result: TestResult, *, allowed: Sequence[str] | None) -> Count:
     return tally
 
 
-def run_suite(names: Sequence[str]) -> TestResult:
-    """Run the tests of these names with trial's own loader and runner."""
+def run_suite(names: Sequence[str], milliseconds: Counter[str], *, directory: str) -> TestResult:
+    """Run the tests of these names with trial's own loader and runner.
+
+    Args:
+        names: of packages, modules or tests.
+        milliseconds: takes how long each module took.
+        directory: for what the tests write.
+    """
     suite = TestLoader().loadByNames(list(names), recurse=True)
 
-    def reporter(*args: object, **kwargs: object) -> Reporter:
-        return VerboseTextReporter(*args, **kwargs)
+    class TimedReporter(VerboseTextReporter):
+        """Adds up the time of each module."""
 
-    runner = TrialRunner(reporter, workingDirectory="_trial_temp")
+        began_at = 0.0
+
+        def startTest(self, test: object) -> None:
+            self.began_at = time.monotonic()
+            super().startTest(test)
+
+        def stopTest(self, test: object) -> None:
+            super().stopTest(test)
+            module = test.id().rpartition(".")[0].rpartition(".")[0]  # type: ignore[attr-defined] # a test
+            milliseconds[module] += round(1000 * (time.monotonic() - self.began_at))
+
+    runner = TrialRunner(TimedReporter, workingDirectory=directory)
     return cast("TestResult", runner.run(suite))
+
+
+def top_level() -> list[str]:
+    """Return the names of all packages and modules of tests."""
+    here = Path(__file__).parent
+    packages = [path.parent.name for path in here.glob("*/__init__.py")]
+    return [f"tests.{name}" for name in sorted([*packages, *(path.stem for path in here.glob("test_*.py"))])]
+
+
+@contextmanager
+def beside(arguments: Sequence[str], names: Sequence[str]) -> Iterator[Count]:
+    """Run these tests in another process, as clients and servers often wait; print its output at the end."""
+    tally = Count()
+    with tempfile.TemporaryDirectory(prefix="dockreg-tests-") as name:
+        output, kept = Path(name) / "output", Path(name) / "tally"
+        command = [sys.executable, "-m", "tests.run", *arguments, f"--tally={kept}", *names]
+        with output.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                yield tally
+            finally:
+                process.wait()
+        sys.stdout.write(output.read_text(encoding="utf-8", errors="replace"))
+        if kept.exists():
+            tally.add(Count(**json.loads(kept.read_text(encoding="utf-8"))))
+        else:
+            tally.fail(f"the tests beside ended with {process.returncode}")
 
 
 def uncovered(room: str) -> bool:
@@ -119,23 +179,44 @@ def uncovered(room: str) -> bool:
     return False
 
 
+def run_here(names: Sequence[str], allowed: Sequence[str] | None, *, directory: str) -> Count:
+    """Run tests in this process, and tell which modules took longest."""
+    took: Counter[str] = Counter()
+    tally = count(run_suite(names, took, directory=directory), allowed=allowed)
+    lines = [f"{milliseconds / 1000:6.1f} s  {module}" for module, milliseconds in took.most_common(SLOWEST)]
+    sys.stdout.write("\n".join(["", *lines, ""]))
+    return tally
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run, report and return the exit code."""
     parser = argparse.ArgumentParser(prog="tests.run")
     parser.add_argument("--clients", choices=["install"], help="clients are installed: skips are failures")
     parser.add_argument("names", nargs="*", help="modules or tests; default: everything, and the coverage")
+    parser.add_argument("--tally", metavar="FILE", help="write the counts there instead of printing them")
     options = parser.parse_args(arguments)
     allowed = None
     if options.clients:
         allowed = allowed_skips(ALLOWED_SKIPS.read_text(encoding="utf-8"))
         os.environ["TEST_CLIENTS"] = options.clients
-    tally = count(run_suite(options.names or ["tests"]), allowed=allowed)
+    if options.names:
+        tally = run_here(
+            options.names, allowed, directory="_trial_temp_beside" if options.tally else "_trial_temp"
+        )
+    else:
+        own = [name for name in top_level() if name not in BESIDE]
+        with beside(arguments, BESIDE) as others:
+            tally = run_here(own, allowed, directory="_trial_temp")
+        tally.add(others)
     if not options.names:
         for room, names in COVERED.items():
             if uncovered(room):
                 tally.fail(f"a branch of {room} is not covered by {', '.join(names)}")
     if not tally.passed + tally.failed:
         tally.fail("no test ran")
+    if options.tally:
+        Path(options.tally).write_text(json.dumps(asdict(tally)), encoding="utf-8")
+        return 0
     sys.stdout.write("\n".join(["", *sorted(tally.remarks), tally.line(), ""]))
     sys.stdout.flush()
     return 1 if tally.failed else 0

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 from twisted.trial.reporter import TestResult
 from twisted.trial.unittest import SynchronousTestCase, makeTodo
 
-from tests.run import ALLOWED_SKIPS, allowed_skips, count
+from tests.run import ALLOWED_SKIPS, BESIDE, Count, allowed_skips, beside, count, top_level
 
 
 class CountTests(SynchronousTestCase):
@@ -70,3 +70,27 @@ class AllowedSkipTests(SynchronousTestCase):
     def test_shipped_list(self) -> None:
         """The shipped list can be read, and is short."""
         self.assertLess(len(allowed_skips(ALLOWED_SKIPS.read_text(encoding="utf-8"))), 10)
+
+
+class BesideTests(SynchronousTestCase):
+    """Tests in a process of their own."""
+
+    def test_counts(self) -> None:
+        """What another process counted is added."""
+        with beside([], ["tests.oci.test_names"]) as tally:
+            pass
+        self.assertGreater(tally.passed, 5)
+        total = Count(passed=1, failed=2, skipped=3, remarks=["one"])
+        total.add(Count(passed=1, failed=1, skipped=1, remarks=["two"]))
+        self.assertEqual(("2 passed, 3 failed, 4 skipped", ["one", "two"]), (total.line(), total.remarks))
+
+    def test_broken_process(self) -> None:
+        """A process that cannot even begin is a failure."""
+        with beside([], ["--no-such-option"]) as tally:
+            pass
+        self.assertEqual(1, tally.failed)
+
+    def test_nothing_is_left_out(self) -> None:
+        """All tests are in the one process or in the other."""
+        self.assertLessEqual(set(BESIDE), set(top_level()))
+        self.assertIn("tests.test_run", top_level())
