@@ -145,6 +145,10 @@ class _Begun:
         while True:
             try:
                 value = yield waiting
+            except GeneratorExit:
+                # Nobody waits for the rest any more: the process ends.
+                self._coroutine.close()
+                raise
             except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
                 step, argument = self._coroutine.throw, error
             else:
