@@ -28,7 +28,17 @@ ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 #: So many modules are named with the time they took.
 SLOWEST = 25
 #: Packages that are tested in a process of their own, beside all others.
-BESIDE = ("tests.clients", "tests.fronts", "tests.fuzz", "tests.moving", "tests.web")
+BESIDE = (
+    "tests.cli",
+    "tests.clients",
+    "tests.contracts",
+    "tests.fronts",
+    "tests.fuzz",
+    "tests.moving",
+    "tests.records",
+    "tests.registry",
+    "tests.web",
+)
 #: Rooms whose every branch is run by these tests; what tokens are for shows only in requests.
 COVERED = {
     "oci": ("tests.oci",),
