@@ -18,6 +18,7 @@ COUNT = re.compile(r"^\s+(Skip|Pass|FAIL|Error)\.+:\s+(\d+)$", re.MULTILINE)
 #: Fewer passed tests than this mean that a family of the suite did not run.
 LEAST_PASSED = 800
 SPARSE = {"DOCKREG_MANIFESTS_MISSING_LAYERS": "allow"}
+BASIC = {"DOCKREG_ACCESS_CHALLENGE": "basic"}
 EVERYBODY = {"DOCKREG_ACCESS_ANONYMOUS_GRANTS": json.dumps(["*:**"])}
 
 
@@ -91,6 +92,10 @@ class ConformanceTests(SynchronousTestCase):
         """Version 1.1 with tokens (Bearer), nothing open."""
         self.conform("1.1", "--anonymous", "none", tokens=True)
 
+    def test_1_1_basic(self) -> None:
+        """Version 1.1 with user and password (Basic), nothing open."""
+        self.conform("1.1", "--anonymous", "none", server=BASIC)
+
     def test_1_1_anonymous_push(self) -> None:
         """Version 1.1 with credentials, where everybody may push."""
         self.conform("1.1", "--anonymous", "push")
@@ -103,6 +108,10 @@ class ConformanceTests(SynchronousTestCase):
         """The next version with tokens (Bearer), nothing open."""
         self.conform("dev", "--anonymous", "none", tokens=True)
 
+    def test_dev_basic(self) -> None:
+        """The next version with user and password (Basic), nothing open."""
+        self.conform("dev", "--anonymous", "none", server=BASIC)
+
     def test_dev_anonymous_push(self) -> None:
         """The next version with credentials, where everybody may push."""
         self.conform("dev", "--anonymous", "push")
@@ -111,6 +120,12 @@ class ConformanceTests(SynchronousTestCase):
         """The next version with sparse images and tokens (Bearer), nothing open."""
         self.conform(
             "dev", "--anonymous", "none", server=SPARSE, runner={"OCI_DATA_SPARSE": "true"}, tokens=True
+        )
+
+    def test_sparse_basic(self) -> None:
+        """The next version with sparse images, user and password (Basic), nothing open."""
+        self.conform(
+            "dev", "--anonymous", "none", server={**SPARSE, **BASIC}, runner={"OCI_DATA_SPARSE": "true"}
         )
 
     def test_sparse_anonymous_push(self) -> None:
