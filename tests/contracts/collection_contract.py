@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dockreg_tx.oci.digests import Digest
@@ -144,6 +144,43 @@ class CollectRecordsContract(Base):
         verdicts = await self.records.collect_blobs([bad, good], NEVER, take=take, is_enough=lambda: False)
         self.assertEqual([Verdict.FAILED, Verdict.REMOVED], verdicts)
         self.assertEqual({bad}, await self.dead())
+
+    async def test_settled_together(self) -> None:
+        """All bytes are moved and settled at once, and before that no record goes."""
+        digests = [await self.blob_at(bytes([number]), 10.0) for number in range(3)]
+        kept, events = await self.blob_at(b"young", 150.0), list[str]()
+
+        def take(digest: Digest) -> Callable[[], None]:
+            events.append("move")
+            return lambda: None
+
+        def settle(moved: Sequence[Digest]) -> None:
+            self.assertEqual(digests, list(moved))
+            events.append("settle")
+
+        verdicts = await self.records.collect_blobs(
+            [*digests, kept], NEVER, take=take, settle=settle, is_enough=lambda: False
+        )
+        self.assertEqual([Verdict.REMOVED] * 3 + [Verdict.KEPT], verdicts)
+        self.assertEqual(["move"] * 3 + ["settle"], events)
+
+    async def test_not_settled(self) -> None:
+        """When the moves cannot be made durable, all are undone and every blob stays on record."""
+        digests = [await self.blob_at(bytes([number]), 10.0) for number in range(2)]
+        back: list[Digest] = []
+
+        def take(digest: Digest) -> Callable[[], None]:
+            return lambda: back.append(digest)
+
+        def settle(moved: Sequence[Digest]) -> None:
+            raise StoreUnavailable("no")
+
+        verdicts = await self.records.collect_blobs(
+            digests, NEVER, take=take, settle=settle, is_enough=lambda: False
+        )
+        self.assertEqual([Verdict.FAILED] * 2, verdicts)
+        self.assertEqual(set(digests), set(back))
+        self.assertEqual(set(digests), await self.dead())
 
     async def test_orphan(self) -> None:
         """Only bytes that no blob is recorded for are orphans; only recorded ones come back."""
