@@ -824,6 +824,18 @@ class ScrubRecords(InspectRecords, Protocol):
         """Return one blob, None when none is recorded."""
         ...
 
+    async def newest_blobs(self, limit: int) -> list[RecordedBlob]:
+        """Return the good blobs that were pushed, or relied on, last; the newest first."""
+        ...
+
+    async def dangling_references(self) -> list[str]:
+        """Return what manifests name that their repository does not hold, as sentences to be read.
+
+        Only configs and layers: a subject may be missing, an index may lack children, and layers that must
+        not be distributed are never pushed.
+        """
+        ...
+
     async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
         """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,34 @@ class CollectRecordsContract(Base):
         self.assertEqual([Verdict.FAILED] * 2, verdicts)
         self.assertEqual(set(digests), set(back))
         self.assertEqual(set(digests), await self.dead())
+
+    async def test_newest(self) -> None:
+        """The newest blobs come first, without those in quarantine."""
+        digests = [await self.blob_at(bytes([number]), 10.0 + number) for number in range(4)]
+        await self.records.quarantine_blob(digests[3], take=lambda digest: lambda: None)
+        newest = [blob.digest for blob in await self.records.newest_blobs(2)]
+        self.assertEqual([digests[2], digests[1]], newest)
+
+    async def test_dangling(self) -> None:
+        """A manifest whose layer was taken away is told of; layers in quarantine or never pushed are not."""
+        lost, bad = await self.blob_at(b"lost", 10.0), await self.blob_at(b"bad!", 10.0)
+        foreign = Digest.of(b"foreign")
+        media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        content = json.dumps({"layers": [{"mediaType": media_type, "digest": str(foreign)}]}).encode()
+        references = [
+            ContentReference(ReferenceKind.LAYER, digest, 4, required=digest != foreign)
+            for digest in (lost, bad, foreign)
+        ]
+        references.append(ContentReference(ReferenceKind.CHILD, Digest.of(b"child"), 4, required=False))
+        manifest = Digest.of(content)
+        new = NewManifest(HERE, manifest, "application/json", content, tuple(references))
+        await self.records.put_manifest(new, [], lambda: None, may_overwrite=True, now=10.0)
+        self.assertEqual([], await self.records.dangling_references())
+        await self.records.quarantine_blob(bad, take=lambda digest: lambda: None)
+        self.assertEqual([], await self.records.dangling_references())
+        await self.records.unlink_blob(HERE, lost, by="ann", now=20.0)
+        expected = [f"{HERE}@{manifest} lacks its layer {lost}"]
+        self.assertEqual(expected, await self.records.dangling_references())
 
     async def test_orphan(self) -> None:
         """Only bytes that no blob is recorded for are orphans; only recorded ones come back."""
