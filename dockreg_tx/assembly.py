@@ -180,6 +180,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         pace=Pace(clock=around.clock, rate_bytes=settings.scrub.rate_bytes),
         clock=around.clock,
         suspects=suspects,
+        expects_layers=settings.manifests.missing_layers != "allow",
         is_trusted=lambda: around.gate.is_open,
     )
     return Registry(

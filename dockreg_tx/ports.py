@@ -32,6 +32,12 @@ EnsureContent = Callable[[], None]
 #: Run like ``EnsureContent``: moves the bytes of a blob to the trash, durably, and returns what moves them
 #: back (nothing happens, both times, when there are none).
 TakeContent = Callable[["Digest"], Callable[[], None]]
+#: Run after some ``TakeContent`` that are not durable by themselves: what they moved is on disk then.
+SettleContent = Callable[[Sequence["Digest"]], None]
+
+
+def settled(_digests: Sequence[Digest]) -> None:
+    """Do nothing: each move was durable."""
 
 
 class Blocking(Protocol):
@@ -170,6 +176,18 @@ class BlobTrash(Protocol):
 
         Raises:
             StorageFull, StoreUnavailable: the disk refused; the bytes are where they were.
+        """
+        ...
+
+    def move(self, digest: Digest) -> Callable[[], None]:
+        """Do what ``take`` does, but for the wait for the disk: ``settle`` has to follow."""
+        ...
+
+    def settle(self, digests: Sequence[Digest]) -> None:
+        """Make these moves durable, all at once. Blocks; under the same lock.
+
+        Raises:
+            StorageFull, StoreUnavailable: the disk refused; the moves have to be undone.
         """
         ...
 
@@ -562,6 +580,7 @@ class CollectRecords(Protocol):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove those that are still dead, with their links, in one transaction that moves the bytes too.
 
@@ -569,6 +588,7 @@ class CollectRecords(Protocol):
             digests: candidates.
             cutoff: as for ``dead_blobs``; asked again here, where nobody else writes.
             take: moves the bytes of one; undone when the transaction is.
+            settle: makes the moves durable, before any record goes; when it fails, all are moved back.
             is_enough: asked after each blob; True ends the transaction early, for others wait for the lock.
 
         Returns:
@@ -802,6 +822,18 @@ class ScrubRecords(InspectRecords, Protocol):
 
     async def recorded_blob(self, digest: Digest) -> RecordedBlob | None:
         """Return one blob, None when none is recorded."""
+        ...
+
+    async def newest_blobs(self, limit: int) -> list[RecordedBlob]:
+        """Return the good blobs that were pushed, or relied on, last; the newest first."""
+        ...
+
+    async def dangling_references(self) -> list[str]:
+        """Return what manifests name that their repository does not hold, as sentences to be read.
+
+        Only configs and layers: a subject may be missing, an index may lack children, and layers that must
+        not be distributed are never pushed.
+        """
         ...
 
     async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:

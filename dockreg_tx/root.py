@@ -180,7 +180,8 @@ def _check_database(layout: RootLayout) -> None:
 
 def _check_empty(layout: RootLayout, *, beside_registry2: bool) -> None:
     """Refuse to scatter hundreds of directories over somebody's home."""
-    ours = {os.path.basename(path) for path in (*layout.directories(), layout.lock, layout.write_lock)}
+    locks = (layout.lock, layout.write_lock, layout.write_queue)
+    ours = {os.path.basename(path) for path in (*layout.directories(), *locks)}
     ours |= {"lost+found", _passing_format(layout).rpartition("/")[2]}
     foreign = sorted(set(os.listdir(layout.root)) - ours)
     if _exists(layout.restoring):

@@ -56,6 +56,8 @@ class RegistryService(Server):
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
         self._scrubbing: Deferred[Any] | None = None
+        #: The newest blobs were looked at since the start.
+        self._has_sampled = False
         self._records: SqliteRecords | None = None
         self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
         # A reload must neither forgive guessers nor send every client back to bcrypt.
@@ -207,15 +209,10 @@ class RegistryService(Server):
 
     async def _scrub_once(self, registry: Registry) -> None:
         """Scrub if it is time and nobody else does; a pass may take days, and a stop ends it."""
-        schedule_seconds = self._settings.scrub.schedule_seconds
-        if schedule_seconds is None:
-            return
         try:
             with scrub_lock(self._layout) as is_ours:
                 if is_ours:
-                    self._scrubbing = Deferred.fromCoroutine(
-                        registry.scrub.run_if_due(schedule_seconds=schedule_seconds, now=wall_clock())
-                    )
+                    self._scrubbing = Deferred.fromCoroutine(self._scrub(registry))
                     await self._scrubbing
         except CancelledError:
             return
@@ -224,6 +221,14 @@ class RegistryService(Server):
                 _log.failure("scrubbing failed")
         finally:
             self._scrubbing = None
+
+    async def _scrub(self, registry: Registry) -> None:
+        if not self._has_sampled:
+            self._has_sampled = True
+            await registry.scrub.sample()
+        schedule_seconds = self._settings.scrub.schedule_seconds
+        if schedule_seconds is not None:
+            await registry.scrub.run_if_due(schedule_seconds=schedule_seconds, now=wall_clock())
 
     async def _sweep_once(self, registry: Registry) -> None:
         """Drop expired upload sessions and what crashes left of them; a failure is for the next time."""

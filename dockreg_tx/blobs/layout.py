@@ -39,6 +39,11 @@ class RootLayout:
         return self._at("registry.lock")
 
     @property
+    def write_queue(self) -> str:
+        """Flocked by the one who is next to have that lock."""
+        return self._at("registry.lock.queue")
+
+    @property
     def collection_lock(self) -> str:
         """Flocked by whoever collects garbage."""
         return self._at("gc.lock")

@@ -92,6 +92,13 @@ class MemoryTrash:
         self.taken[name] = (TrashedContent(name, digest, len(content), self._now()), content)
         return lambda: self.put_back(name)
 
+    def move(self, digest: Digest) -> Callable[[], None]:
+        """Do the same."""
+        return self.take(digest)
+
+    def settle(self, digests: Sequence[Digest]) -> None:
+        """Do nothing: memory has nothing to settle."""
+
     def put_back(self, name: str) -> None:
         """Move bytes back under their digest, unless some are there."""
         entry, content = self.taken.pop(name)

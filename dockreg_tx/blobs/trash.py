@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from dockreg_tx.blobs.disk import Disk, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.oci.digests import ALGORITHMS, Digest
-from dockreg_tx.oci.errors import DigestInvalid
+from dockreg_tx.oci.errors import DigestInvalid, StoreUnavailable
 from dockreg_tx.ports import Blocking, Now, StoredContent, TrashedContent
 
 _ALGORITHM_BY_DIGITS = {digits: algorithm for algorithm, digits in ALGORITHMS.items()}
@@ -43,20 +43,39 @@ class FileTrash:
 
     def take(self, digest: Digest) -> Callable[[], None]:
         """Move the bytes of a blob here, durably, and return what moves them back. Blocks."""
-        source = self._layout.blob_path(digest)
+        name = self._move(digest)
+        if name is None:
+            return _nothing
+        try:
+            self.settle([digest])
+        except StoreUnavailable:
+            self._move_back(name, digest)
+            raise
+        return lambda: self.put_back(name)
+
+    def move(self, digest: Digest) -> Callable[[], None]:
+        """Move bytes as ``take`` does, but not durably: ``settle`` has to follow. Blocks."""
+        name = self._move(digest)
+        return _nothing if name is None else lambda: self.put_back(name)
+
+    def _move(self, digest: Digest) -> str | None:
         name = f"{digest.encoded}.{int(self._now() * 1e9)}"
         with refusals():
             try:
-                self._disk.replace(source, self._path(name))
+                self._disk.replace(self._layout.blob_path(digest), self._path(name))
             except FileNotFoundError:
-                return _nothing
-            try:
-                self._disk.sync_directory(self._directory)
-                self._disk.sync_directory(os.path.dirname(source))
-            except OSError:
-                self._move_back(name, digest)
-                raise
-        return lambda: self.put_back(name)
+                return None
+        return name
+
+    def settle(self, digests: Sequence[Digest]) -> None:
+        """Sync this directory, and each that something was moved from. Blocks.
+
+        In this order: a power cut between the two leaves a name in both places, never in none.
+        """
+        sources = {os.path.dirname(self._layout.blob_path(digest)) for digest in digests}
+        with refusals():
+            for directory in [self._directory, *sorted(sources)] if sources else ():
+                self._disk.sync_directory(directory)
 
     def put_back(self, name: str) -> None:
         """Move bytes back under their digest, unless some are there. Blocks."""

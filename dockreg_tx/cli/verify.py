@@ -25,23 +25,34 @@ from dockreg_tx.registry.verify import Damage, Verify
 @pass_operator
 @click.pass_context
 def verify(context: click.Context, operator: Operator, repair: bool, as_json: bool) -> None:
-    """Read all again: one damaged digest a line, first word, then damaged rows; exit code 1 if any."""
+    """Read all again: one damaged digest a line, first word, then rows and references; exit code 1 if any."""
     with operator.records() as records:
         found = run_inline(_damages(_verify(records, operator.layout()), repair))
         rows = run_inline(records.damaged_rows())
+        dangling = _dangling(operator, records)
         rows += [f"copy of manifest {digest}" for digest in run_inline(records.damaged_copies())]
     document = [
         {"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found
     ]
     lines = [f"{item.digest}  {item.reason}{_OUTCOME[item.is_repaired]}" for item in found]
     document += [{"row": name, "reason": _ROW_REASON, "repaired": False} for name in rows]
-    show(document, lines + [f"{name}  {_ROW_REASON}" for name in rows], as_json=as_json)
-    if found or rows:
+    document += [{"reference": text, "reason": _DANGLING_REASON, "repaired": False} for text in dangling]
+    lines += [f"{name}  {_ROW_REASON}" for name in rows]
+    show(document, lines + [f"{text}: {_DANGLING_REASON}" for text in dangling], as_json=as_json)
+    if found or rows or dangling:
         context.exit(1)
 
 
 _ROW_REASON = "the database's row is damaged: push it anew, or restore the database from a backup"
+_DANGLING_REASON = "push the image again, or delete it"
 _OUTCOME = {False: "", True: "; moved to quarantine: push it again"}
+
+
+def _dangling(operator: Operator, records: InlineSqliteRecords) -> list[str]:
+    """Return what manifests lack, unless they may."""
+    if operator.settings().manifests.missing_layers == "allow":
+        return []
+    return run_inline(records.dangling_references())
 
 
 async def _damages(work: Verify, repair: bool) -> list[Damage]:

@@ -11,7 +11,8 @@ from dockreg_tx.oci.errors import DigestInvalid, ManifestInvalid
 #: The widest number that every client and SQLite hold.
 SIZE_LIMIT_BYTES = 2**63 - 1
 
-_NONDISTRIBUTABLE = frozenset(
+#: Media types of layers that clients may leave out of the registry, for legal reasons.
+NONDISTRIBUTABLE = frozenset(
     {
         "application/vnd.oci.image.layer.nondistributable.v1.tar",
         "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
@@ -38,7 +39,7 @@ class Descriptor:
     @property
     def is_nondistributable(self) -> bool:
         """Whether clients may leave the content out of the registry, for legal reasons."""
-        return self.media_type in _NONDISTRIBUTABLE
+        return self.media_type in NONDISTRIBUTABLE
 
 
 def parse_descriptor(value: object, path: str) -> Descriptor:

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import BlobRecord, Cutoff, EnsureContent, TakeContent, UntaggedManifest, Verdict
+from dockreg_tx.ports import (
+    BlobRecord,
+    Cutoff,
+    EnsureContent,
+    SettleContent,
+    TakeContent,
+    UntaggedManifest,
+    Verdict,
+)
 from dockreg_tx.records import removals, statements
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
@@ -123,17 +131,29 @@ def collect_blobs(
     *,
     take: TakeContent,
     is_enough: Callable[[], bool],
+    settle: SettleContent,
 ) -> list[Verdict]:
-    """Remove those that are still dead, with their links and bytes."""
-    verdicts: list[Verdict] = []
+    """Remove those that are still dead, with their links and bytes: all bytes first, all rows second."""
+    kept_files = len(transaction.undo)
+    verdicts: dict[Digest, Verdict] = {}
     for digest in digests:
-        verdicts.append(_collect_blob(transaction, digest, cutoff, take))
+        verdicts[digest] = _move_blob(transaction, digest, cutoff, take)
         if is_enough():
             break
-    return verdicts
+    moved = [digest for digest, verdict in verdicts.items() if verdict is Verdict.REMOVED]
+    try:
+        settle(moved)
+    except StorageFull:
+        raise
+    except StoreUnavailable:
+        transaction.roll_back_files(kept_files)
+        return [Verdict.FAILED if verdict is Verdict.REMOVED else verdict for verdict in verdicts.values()]
+    for digest in moved:
+        _forget_blob(transaction, digest, cutoff)
+    return list(verdicts.values())
 
 
-def _collect_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take: TakeContent) -> Verdict:
+def _move_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take: TakeContent) -> Verdict:
     if transaction.value(_BLOB_IS_DEAD, digest=str(digest), **_times(cutoff)) is None:
         return Verdict.KEPT
     try:
@@ -143,11 +163,14 @@ def _collect_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take
         raise
     except StoreUnavailable:
         return Verdict.FAILED
+    return Verdict.REMOVED
+
+
+def _forget_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff) -> None:
     transaction.execute(_UNLINK_EVERYWHERE, digest=str(digest))
     transaction.execute(_REMOVE_BLOB, digest=str(digest))
     # Or a rebuilt database would give it to all of them again when one pushes it.
     transaction.journal("blob.collect", cutoff.touched_before, {"digest": str(digest)})
-    return Verdict.REMOVED
 
 
 def unknown_content(reader: SqliteReader, digests: Sequence[Digest]) -> list[Digest]:

@@ -17,9 +17,11 @@ from dockreg_tx.ports import (
     RecordedBlob,
     ReferenceKind,
     ReferrerRecord,
+    SettleContent,
     TakeContent,
     UntaggedManifest,
     Verdict,
+    settled,
 )
 from dockreg_tx.records.memory_upkeep import MemoryUpkeep
 
@@ -80,27 +82,44 @@ class MemoryCollection(MemoryUpkeep):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove those that are still dead, with their links and bytes."""
-        verdicts = []
+        verdicts, moved = [], dict[Digest, Callable[[], None]]()
         for digest in digests:
-            verdicts.append(self._collect_blob(digest, cutoff, take))
+            verdicts.append(self._move_blob(digest, cutoff, take, moved))
             if is_enough():
                 break
+        try:
+            settle(list(moved))
+        except StoreUnavailable:
+            for put_back in moved.values():
+                put_back()
+            return [Verdict.FAILED if verdict is Verdict.REMOVED else verdict for verdict in verdicts]
+        for digest in moved:
+            self._forget_blob(digest)
         return verdicts
 
-    def _collect_blob(self, digest: Digest, cutoff: Cutoff, take: TakeContent) -> Verdict:
+    def _move_blob(
+        self,
+        digest: Digest,
+        cutoff: Cutoff,
+        take: TakeContent,
+        moved: dict[Digest, Callable[[], None]],
+    ) -> Verdict:
         if not self._is_dead(digest, cutoff):
             return Verdict.KEPT
         try:
-            take(digest)
+            moved[digest] = take(digest)
         except StoreUnavailable:
             return Verdict.FAILED
+        return Verdict.REMOVED
+
+    def _forget_blob(self, digest: Digest) -> None:
         for known in self._repositories.values():
             known.blobs.pop(digest, None)
         del self._touched[digest], self._sizes_bytes[digest]
         self._quarantined.discard(digest)
-        return Verdict.REMOVED
 
     def _is_dead(self, digest: Digest, cutoff: Cutoff) -> bool:
         before = cutoff.touched_before

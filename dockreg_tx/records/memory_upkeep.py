@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import EnsureContent, RecordedBlob, ScrubState
-from dockreg_tx.records.scrubbing import held
+from dockreg_tx.records.pushes import BLOB_KINDS
+from dockreg_tx.records.scrubbing import dangling, held
 
 if TYPE_CHECKING:
     from dockreg_tx.records.memory_collection import MemoryRepository
@@ -17,6 +18,7 @@ class MemoryUpkeep:
 
     _repositories: dict[str, MemoryRepository]
     _sizes_bytes: dict[Digest, int]
+    _touched: dict[Digest, float]
     _quarantined: set[Digest]
 
     def __init__(self) -> None:
@@ -27,6 +29,22 @@ class MemoryUpkeep:
         """Return one blob, None when none is recorded."""
         size_bytes = self._sizes_bytes.get(digest)
         return None if size_bytes is None else RecordedBlob(digest, size_bytes, digest in self._quarantined)
+
+    async def newest_blobs(self, limit: int) -> list[RecordedBlob]:
+        """Return the good blobs that were pushed, or relied on, last."""
+        newest = sorted(self._touched, key=lambda digest: -self._touched[digest])
+        good = [digest for digest in newest if digest not in self._quarantined]
+        return [RecordedBlob(digest, self._sizes_bytes[digest], False) for digest in good[:limit]]
+
+    async def dangling_references(self) -> list[str]:
+        """Return what manifests name that their repository does not hold."""
+        return sorted(
+            dangling(name, str(manifest), item.kind.value, str(item.digest))
+            for name, known in self._repositories.items()
+            for manifest, items in known.references.items()
+            for item in items
+            if item.required and item.kind in BLOB_KINDS and item.digest not in known.blobs
+        )
 
     async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
         """Count a blob in quarantine as good again; False when it is not there."""

@@ -15,12 +15,14 @@ from dockreg_tx.ports import (
     NewManifest,
     RecordedBlob,
     ReferrerRecord,
+    SettleContent,
     TagExpectation,
     TakeContent,
     TokenRecord,
     UntaggedManifest,
     UploadRecord,
     Verdict,
+    settled,
 )
 from dockreg_tx.records import (
     collection,
@@ -178,11 +180,12 @@ class SqliteOperations(CommandOperations):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove those that are still dead, with their links and bytes, in one transaction."""
         return await self._free(
             lambda transaction: collection.collect_blobs(
-                transaction, digests, cutoff, take=take, is_enough=is_enough
+                transaction, digests, cutoff, take=take, is_enough=is_enough, settle=settle
             )
         )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from dockreg_tx.oci.descriptors import NONDISTRIBUTABLE
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import EnsureContent, RecordedBlob, ScrubState
 from dockreg_tx.records import checksums
@@ -10,6 +13,21 @@ from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
 _RECORDED_BLOB = "SELECT digest, size_bytes, state = 'quarantined' FROM blobs WHERE digest = :digest"
+_NEWEST_BLOBS = """
+SELECT digest, size_bytes FROM blobs WHERE state = 'live' ORDER BY touched_at DESC LIMIT :limit
+"""
+# Content in quarantine keeps its link, and is told of by itself.
+_DANGLING_REFERENCES = """
+SELECT repositories.name, manifests.digest, named.kind, named.digest, manifests.content
+FROM manifest_references AS named
+JOIN manifests ON manifests.id = named.manifest_id
+JOIN repositories ON repositories.id = manifests.repository_id
+WHERE named.kind IN ('config', 'layer') AND NOT EXISTS (
+    SELECT 1 FROM repository_blobs AS linked
+    WHERE linked.repository_id = manifests.repository_id AND linked.digest = named.digest
+)
+ORDER BY 1, 2, 3, 4
+"""
 _REVIVE = "UPDATE blobs SET state = 'live' WHERE digest = :digest AND state = 'quarantined'"
 _STATE = "SELECT began_at, ended_at, cursor, checked, damaged FROM scrub"
 _NOTE = """
@@ -51,6 +69,15 @@ class UpkeepOperations(SqliteOperations):
         """Return one blob, None when none is recorded."""
         rows = await self._scan(lambda reader: reader.rows(_RECORDED_BLOB, digest=str(digest)))
         return RecordedBlob(digest, rows[0][1], bool(rows[0][2])) if rows else None
+
+    async def newest_blobs(self, limit: int) -> list[RecordedBlob]:
+        """Return the good blobs that were pushed, or relied on, last."""
+        rows = await self._scan(lambda reader: reader.rows(_NEWEST_BLOBS, limit=limit))
+        return [RecordedBlob(Digest.parse(digest), size_bytes, False) for digest, size_bytes in rows]
+
+    async def dangling_references(self) -> list[str]:
+        """Return what manifests name that their repository does not hold."""
+        return await self._scan(_dangling_references)
 
     async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
         """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
@@ -118,6 +145,29 @@ def held(row: tuple[float, float] | None, now: float, *, jump_seconds: float, ho
         return now + hold_seconds
     # A clock that went back must not hold things for years.
     return min(held_until, now + hold_seconds)
+
+
+def dangling(repository: str, manifest: str, kind: str, digest: str) -> str:
+    """Return the sentence for content that is not where a manifest needs it."""
+    return f"{repository}@{manifest} lacks its {kind} {digest}"
+
+
+def _dangling_references(reader: SqliteReader) -> list[str]:
+    return [
+        dangling(repository, manifest, kind, digest)
+        for repository, manifest, kind, digest, content in reader.rows(_DANGLING_REFERENCES)
+        if digest not in _never_pushed(content)
+    ]
+
+
+def _never_pushed(content: bytes | None) -> set[str]:
+    """Return the layers of a manifest that must not be distributed."""
+    try:
+        layers = json.loads(content or b"{}").get("layers", [])
+        return {layer["digest"] for layer in layers if layer["mediaType"] in NONDISTRIBUTABLE}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        # A damaged copy: whoever looks at the rows says so.
+        return set()
 
 
 def _damaged_rows(reader: SqliteReader) -> list[str]:

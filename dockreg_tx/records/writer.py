@@ -38,6 +38,8 @@ CHECKPOINT_BYTES = 4 * 1024 * 1024
 CHECKPOINT_COMMITS = 250
 #: A WAL file longer than this is cut, at a moment when no reader needs it.
 TRUNCATE_BYTES = 64 * 1024 * 1024
+#: Of the file beside the lock that is flocked by whoever is the next to have it.
+QUEUE_SUFFIX = ".queue"
 _JOURNAL_END = "SELECT number, size_bytes FROM journal_ends"
 _SET_JOURNAL_END = "UPDATE journal_ends SET number = :number, size_bytes = :size_bytes"
 
@@ -84,7 +86,7 @@ class SqliteWriter:
         self._gate = gate
         self._make_room = make_room
         self._lock_path = lock_path
-        self._lock_descriptor = -1
+        self._lock_descriptor = self._queue_descriptor = -1
         self._journal = Journal(journal_dir)
         self._database: Database | None = None
         self._commits_since_checkpoint = 0
@@ -107,7 +109,13 @@ class SqliteWriter:
 
     def _open(self) -> None:
         with store_errors():
-            self._lock_descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._lock_descriptor = os.open(self._lock_path, flags, 0o600)
+            try:
+                self._queue_descriptor = os.open(self._lock_path + QUEUE_SUFFIX, flags, 0o600)
+            except BaseException:
+                self._release()
+                raise
             try:
                 with self._locked():
                     self._open_locked()
@@ -280,15 +288,22 @@ class SqliteWriter:
     def _release(self) -> None:
         self._database = None
         self._journal.close()
-        if self._lock_descriptor >= 0:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = -1
+        for descriptor in (self._queue_descriptor, self._lock_descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lock_descriptor = self._queue_descriptor = -1
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         if self._lock_descriptor < 0:
             raise StoreUnavailable("the registry's database is closed: the registry is stopping")
-        fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
+        # The kernel wakes who waits, but lets who comes first have the lock: one that locks again and again,
+        # as garbage collection does, would always be first. So all queue for the right to wait.
+        fcntl.flock(self._queue_descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX)
+        finally:
+            fcntl.flock(self._queue_descriptor, fcntl.LOCK_UN)
         try:
             yield
         finally:

@@ -21,8 +21,9 @@ from dockreg_tx.ports import BlobRecord, BlobTrash, CollectRecords, Cutoff, Unta
 BY = ":gc"
 #: Candidates of one look-up.
 BATCH = 100
-#: A transaction that has removed for so long ends, for pushes wait for the lock.
-LOCK_SECONDS = 0.03
+#: So long may a transaction take, for pushes wait for the lock; and so many blobs has the first one.
+LOCK_SECONDS = 0.01
+FIRST_BATCH = 10
 #: A journal that is shorter is left as it is.
 JOURNAL_BYTES = 8 * 1024 * 1024
 #: A scheduled run that comes this much later than it should was moved by the clock, or by a stop.
@@ -64,6 +65,31 @@ class CollectionRules:
     def cutoff(self, now: float) -> Cutoff:
         """Return what counts as old at a moment."""
         return Cutoff(now - self.grace_seconds, now - self.trash_seconds)
+
+
+class Pace:
+    """Sizes transactions so that each takes about ``LOCK_SECONDS``, however slow the disk is."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._limit = FIRST_BATCH
+        self._count = 0
+        self._began = 0.0
+
+    def is_enough(self) -> bool:
+        """Count one blob, and tell whether the transaction should end with it."""
+        now = self._seconds()
+        if not self._count:
+            self._began = now
+        self._count += 1
+        return self._count >= self._limit or now - self._began >= LOCK_SECONDS
+
+    def ended(self) -> None:
+        """Learn from a transaction that is on disk: the next one is up to twice as large, or smaller."""
+        took_seconds = max(self._seconds() - self._began, LOCK_SECONDS / 100)
+        fitting = int(self._count * LOCK_SECONDS / took_seconds)
+        self._limit = max(1, min(fitting, 2 * self._limit, BATCH))
+        self._count = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,21 +154,24 @@ class Collect:
 
     async def _blobs(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
         after: BlobRecord | None = None
+        pace = Pace(self.monotonic_seconds)
         while page := await self.records.dead_blobs(cutoff, after, BATCH):
             after = page[-1]
-            removed = page if dry_run else await self._remove(page, cutoff)
+            removed = page if dry_run else await self._remove(page, cutoff, pace)
             for blob in removed:
                 yield Decision(blob.digest, blob.size_bytes, Reason.UNREFERENCED, blob.touched_at)
 
-    async def _remove(self, page: list[BlobRecord], cutoff: Cutoff) -> list[BlobRecord]:
+    async def _remove(self, page: list[BlobRecord], cutoff: Cutoff, pace: Pace) -> list[BlobRecord]:
         removed: list[BlobRecord] = []
         while page:
             verdicts = await self.records.collect_blobs(
                 [blob.digest for blob in page],
                 cutoff,
-                take=self.trash.take,
-                is_enough=_patience(self.monotonic_seconds),
+                take=self.trash.move,
+                settle=self.trash.settle,
+                is_enough=pace.is_enough,
             )
+            pace.ended()
             for blob, verdict in zip(page, verdicts, strict=False):
                 if verdict is Verdict.REMOVED:
                     removed.append(blob)
@@ -186,17 +215,6 @@ class Collect:
         for entry in await self.trash.entries():
             if is_everything or entry.taken_at < before:
                 await self.trash.purge(entry.name)
-
-
-def _patience(seconds: Callable[[], float]) -> Callable[[], bool]:
-    """Return what tells that a transaction has lasted long enough; its time begins with the first blob."""
-    began: list[float] = []
-
-    def is_enough() -> bool:
-        began.append(seconds())
-        return began[-1] - began[0] >= LOCK_SECONDS
-
-    return is_enough
 
 
 def _note(decision: Decision) -> None:

@@ -28,6 +28,8 @@ _BATCH = 100
 NOTE_SECONDS = 10.0
 #: So many unreadable blobs one after the other are not decay, but a disk that is gone.
 UNREADABLE_LIMIT = 10
+#: So many of the newest blobs are looked at after a start.
+SAMPLE_BLOBS = 1000
 _log = Logger(namespace="dockreg.scrub")
 
 
@@ -74,6 +76,7 @@ class Scrub:
         pace: how fast.
         clock: times the notes of the cursor.
         suspects: looked at first.
+        expects_layers: whether a manifest without all its layers is damaged.
         is_trusted: tells whether the disk works; while it does not, nothing can be learned from it.
     """
 
@@ -83,6 +86,7 @@ class Scrub:
     pace: Pace
     clock: IReactorTime
     suspects: Suspects = field(default_factory=Suspects)
+    expects_layers: bool = True
     is_trusted: Callable[[], bool] = lambda: True
 
     async def run_if_due(self, *, schedule_seconds: float, now: float) -> ScrubState | None:
@@ -97,6 +101,24 @@ class Scrub:
         if state is None or state.ended_at is not None:
             state = ScrubState(began_at=now)
         return await self.run(state, now=now)
+
+    async def sample(self) -> int:
+        """Compare the newest blobs' sizes with what is on record; return how many were damaged.
+
+        A crash, and a disk that lies about fsync, harm what was written last. A blob of another size is read.
+        """
+        damaged = 0
+        newest = await self.records.newest_blobs(SAMPLE_BLOBS) if self.is_trusted() else []
+        for first in range(0, len(newest), _BATCH):
+            page = newest[first : first + _BATCH]
+            for blob in await self.verify.blocking.run(self._of_wrong_size, page):
+                if self.is_trusted() and await self._check(blob) is not None:
+                    damaged += 1
+        return damaged
+
+    def _of_wrong_size(self, page: list[RecordedBlob]) -> list[RecordedBlob]:
+        size_of = self.verify.quarantine.size_of
+        return [blob for blob in page if size_of(blob.digest) != blob.size_bytes]
 
     async def run(self, state: ScrubState, *, now: float) -> ScrubState | None:
         """Go through everything behind the cursor; None when the disk is gone."""
@@ -182,6 +204,9 @@ class Scrub:
             _log.error("the database's copy of manifest {digest} is damaged", digest=str(digest))
             await self._mend_copy(digest)
             found.append(str(digest))
+        for text in await self.records.dangling_references() if self.expects_layers else ():
+            _log.error("{text}: push it again", text=text)
+            found.append(text)
         return len(found)
 
     async def _mend_copy(self, digest: Digest) -> None:

@@ -13,6 +13,9 @@ from zope.interface import implementer
 
 from dockreg_tx.oci.errors import BodyBroken, BodyTooLarge
 
+#: Smaller pieces are copied together: a slow client's would each hold a piece of the heap for minutes.
+SMALL_BYTES = 4096
+
 
 class Inlet(Protocol):
     """Where a body comes from."""
@@ -88,7 +91,7 @@ class RequestBody:
         await self.stream_to(gathered)
         if gathered.is_too_large:
             raise BodyTooLarge(limit_bytes)
-        return b"".join(gathered.chunks)
+        return gathered.content()
 
     def _take(self) -> None:
         if self._is_taken:
@@ -105,7 +108,9 @@ class RequestBody:
                 self._consumer.write(chunk)
 
     async def _flow(self) -> None:
-        self._done = done = Deferred[None]()
+        # Deferred[None]() would keep its alias in memory, too.
+        done: Deferred[None] = Deferred()
+        self._done = done
         if self._is_paused:
             self._inlet.hold_body()
         else:
@@ -216,8 +221,8 @@ class _Gathered:
     """Keeps what is written, up to a limit."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.chunks: list[bytes] = []
         self.is_too_large = False
+        self._chunks: list[bytes | bytearray] = []
         self._room_bytes = limit_bytes
         self._producer: IProducer | None = None
 
@@ -233,9 +238,23 @@ class _Gathered:
         """Keep ``data`` if it fits."""
         self._room_bytes -= len(data)
         if self._room_bytes >= 0:
-            self.chunks.append(data)
+            self._keep(data)
             return
         self.is_too_large = True
-        self.chunks.clear()
+        self._chunks.clear()
         if self._producer is not None:
             self._producer.stopProducing()
+
+    def _keep(self, data: bytes) -> None:
+        tail = self._chunks[-1] if self._chunks else None
+        if len(data) >= SMALL_BYTES:
+            self._chunks.append(data)
+        elif isinstance(tail, bytearray):
+            tail += data
+        else:
+            self._chunks.append(bytearray(data))
+
+    def content(self) -> bytes:
+        """Return all that was written."""
+        only = self._chunks[0] if len(self._chunks) == 1 else None
+        return only if isinstance(only, bytes) else b"".join(self._chunks)

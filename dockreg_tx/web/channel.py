@@ -19,6 +19,7 @@ from twisted.web.http import HTTPChannel
 
 from dockreg_tx.oci.errors import BodyBroken
 from dockreg_tx.web import framing
+from dockreg_tx.web.channel_state import ChannelState
 from dockreg_tx.web.deadline import Deadline
 from dockreg_tx.web.reader import Reader
 from dockreg_tx.web.surroundings import Surroundings
@@ -33,7 +34,7 @@ PROGRESS_BYTES = 1024
 PIPELINE_BYTES = 16 * 1024
 
 
-class RegistryChannel(HTTPChannel):
+class RegistryChannel(ChannelState, HTTPChannel):
     """One connection of a ``RegistrySite``."""
 
     site: Surroundings

@@ -26,6 +26,7 @@ class RootLayoutTests(SynchronousTestCase):
             "format": layout.format,
             "lock": layout.lock,
             "registry.lock": layout.write_lock,
+            "registry.lock.queue": layout.write_queue,
             "registry.db": layout.database,
             "journal": layout.journal,
             "keys": layout.keys,

@@ -64,6 +64,20 @@ class FileTrashTests(SynchronousTestCase):
             self.assertEqual([], self.successResultOf(self.trash.entries()))
             self.disk.synced.clear()
 
+    def test_move_and_settle(self) -> None:
+        """What was moved is settled at once: the trash first, then each directory that lost a name, once."""
+        undo = [self.trash.move(digest) for digest in DIGESTS]
+        self.assertEqual([], self.disk.synced)
+        self.trash.settle([*DIGESTS, DIGESTS[0]])
+        shards = sorted(map(self.layout.shard_dir, DIGESTS))
+        self.assertEqual([self.layout.trash, *shards], self.disk.synced)
+        for step in undo:
+            step()
+        self.assertTrue(all(map(self.is_stored, DIGESTS)))
+        self.disk.synced.clear()
+        self.trash.settle([])
+        self.assertEqual([], self.disk.synced)
+
     def test_take_nothing(self) -> None:
         """Taking bytes that are not there, and undoing it, is no error."""
         os.unlink(self.layout.blob_path(DIGESTS[0]))

@@ -8,6 +8,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind
 from dockreg_tx.preparation import run_inline
 from tests.cli.case import CommandCase
 
@@ -109,6 +110,22 @@ class VerifyTests(StoredCase):
         self.damage(CONTENT)
         self.commit(now=2.0)
         self.assertEqual("", self.done("verify"))
+
+    def test_reference(self) -> None:
+        """A manifest without its layer is found, unless layers may be missing."""
+        content, app = b"{}", RepositoryName("app")
+        reference = ContentReference(ReferenceKind.LAYER, DIGEST, len(CONTENT), required=True)
+        digest = Digest.of(content)
+        with open(self.layout.blob_path(digest), "wb") as file:
+            file.write(content)
+        with Operator(root=self.root).records() as records:
+            manifest = NewManifest(app, digest, "application/json", content, (reference,))
+            run_inline(records.put_manifest(manifest, [], lambda: None, may_overwrite=True, now=1.0))
+            self.assertEqual("", self.done("verify"))
+            run_inline(records.unlink_blob(app, DIGEST, by="ann", now=2.0))
+        self.assertTrue(self.bad().startswith(f"app@{digest} lacks its layer {DIGEST}: "))
+        result = self.run_command("verify", DOCKREG_MANIFESTS_MISSING_LAYERS="allow")
+        self.assertEqual((0, ""), (result.exit_code, result.stdout))
 
     def test_why(self) -> None:
         """What holds a blob is told; one that is unknown is refused."""

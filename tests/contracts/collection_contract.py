@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dockreg_tx.oci.digests import Digest
@@ -144,6 +145,71 @@ class CollectRecordsContract(Base):
         verdicts = await self.records.collect_blobs([bad, good], NEVER, take=take, is_enough=lambda: False)
         self.assertEqual([Verdict.FAILED, Verdict.REMOVED], verdicts)
         self.assertEqual({bad}, await self.dead())
+
+    async def test_settled_together(self) -> None:
+        """All bytes are moved and settled at once, and before that no record goes."""
+        digests = [await self.blob_at(bytes([number]), 10.0) for number in range(3)]
+        kept, events = await self.blob_at(b"young", 150.0), list[str]()
+
+        def take(digest: Digest) -> Callable[[], None]:
+            events.append("move")
+            return lambda: None
+
+        def settle(moved: Sequence[Digest]) -> None:
+            self.assertEqual(digests, list(moved))
+            events.append("settle")
+
+        verdicts = await self.records.collect_blobs(
+            [*digests, kept], NEVER, take=take, settle=settle, is_enough=lambda: False
+        )
+        self.assertEqual([Verdict.REMOVED] * 3 + [Verdict.KEPT], verdicts)
+        self.assertEqual(["move"] * 3 + ["settle"], events)
+
+    async def test_not_settled(self) -> None:
+        """When the moves cannot be made durable, all are undone and every blob stays on record."""
+        digests = [await self.blob_at(bytes([number]), 10.0) for number in range(2)]
+        back: list[Digest] = []
+
+        def take(digest: Digest) -> Callable[[], None]:
+            return lambda: back.append(digest)
+
+        def settle(moved: Sequence[Digest]) -> None:
+            raise StoreUnavailable("no")
+
+        verdicts = await self.records.collect_blobs(
+            digests, NEVER, take=take, settle=settle, is_enough=lambda: False
+        )
+        self.assertEqual([Verdict.FAILED] * 2, verdicts)
+        self.assertEqual(set(digests), set(back))
+        self.assertEqual(set(digests), await self.dead())
+
+    async def test_newest(self) -> None:
+        """The newest blobs come first, without those in quarantine."""
+        digests = [await self.blob_at(bytes([number]), 10.0 + number) for number in range(4)]
+        await self.records.quarantine_blob(digests[3], take=lambda digest: lambda: None)
+        newest = [blob.digest for blob in await self.records.newest_blobs(2)]
+        self.assertEqual([digests[2], digests[1]], newest)
+
+    async def test_dangling(self) -> None:
+        """A manifest whose layer was taken away is told of; layers in quarantine or never pushed are not."""
+        lost, bad = await self.blob_at(b"lost", 10.0), await self.blob_at(b"bad!", 10.0)
+        foreign = Digest.of(b"foreign")
+        media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        content = json.dumps({"layers": [{"mediaType": media_type, "digest": str(foreign)}]}).encode()
+        references = [
+            ContentReference(ReferenceKind.LAYER, digest, 4, required=digest != foreign)
+            for digest in (lost, bad, foreign)
+        ]
+        references.append(ContentReference(ReferenceKind.CHILD, Digest.of(b"child"), 4, required=False))
+        manifest = Digest.of(content)
+        new = NewManifest(HERE, manifest, "application/json", content, tuple(references))
+        await self.records.put_manifest(new, [], lambda: None, may_overwrite=True, now=10.0)
+        self.assertEqual([], await self.records.dangling_references())
+        await self.records.quarantine_blob(bad, take=lambda digest: lambda: None)
+        self.assertEqual([], await self.records.dangling_references())
+        await self.records.unlink_blob(HERE, lost, by="ann", now=20.0)
+        expected = [f"{HERE}@{manifest} lacks its layer {lost}"]
+        self.assertEqual(expected, await self.records.dangling_references())
 
     async def test_orphan(self) -> None:
         """Only bytes that no blob is recorded for are orphans; only recorded ones come back."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.ports import BlobRecord, Cutoff, TakeContent, Verdict
+from dockreg_tx.ports import BlobRecord, Cutoff, SettleContent, TakeContent, Verdict, settled
 from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.records.transactions import Transaction
@@ -41,9 +41,10 @@ class CountingRecords(InlineSqliteRecords):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Ask again, remove, and count."""
-        verdicts = await super().collect_blobs(digests, cutoff, take=take, is_enough=is_enough)
+        verdicts = await super().collect_blobs(digests, cutoff, take=take, is_enough=is_enough, settle=settle)
         self.removed += verdicts.count(Verdict.REMOVED)
         self.kept += len(verdicts) - verdicts.count(Verdict.REMOVED)
         return verdicts
@@ -65,6 +66,7 @@ class ForgetfulRecords(CountingRecords):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove them all."""
 
@@ -73,6 +75,7 @@ class ForgetfulRecords(CountingRecords):
                 take(digest)
                 for table in ("repository_blobs", "blobs"):
                     transaction.execute(f"DELETE FROM {table} WHERE digest = :digest", digest=str(digest))
+            settle(digests)
             return [Verdict.REMOVED] * len(digests)
 
         self.removed += len(digests)

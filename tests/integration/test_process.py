@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import ssl
@@ -147,6 +148,31 @@ class LifeTests(ProcessTestCase):
         server.kill()
         server.start()
         server.stop()
+
+    def test_cut_blob(self) -> None:
+        """A blob that a crash cut short counts as missing soon after the start; a push of it heals it."""
+        content = b"content"
+        digest = hashlib.sha256(content).hexdigest()
+        server = self.server()
+        server.start()
+        who, place = basic("admin", server.admin_password), f"/v2/cut/blobs/sha256:{digest}"
+        push = f"/v2/cut/blobs/uploads/?digest=sha256:{digest}"
+        with Connection(server.port, who) as client:
+            self.assertEqual(201, client.request("POST", push, content).status)
+        server.kill()
+        path = server.root / "blobs" / "sha256" / digest[:2] / digest
+        path.chmod(0o600)
+        path.write_bytes(content[:3])
+        server.start()
+        with Connection(server.port, who) as client:
+            ends_at = time.monotonic() + 10
+            while client.request("HEAD", place).status != 404 and time.monotonic() < ends_at:
+                time.sleep(0.05)  # a process of its own
+            self.assertEqual(404, client.request("GET", place).status)
+            self.assertEqual(201, client.request("POST", push, content).status)
+            self.assertEqual(content, client.request("GET", place).body)
+        server.stop()
+        self.assertEqual(1, len(os.listdir(server.root / "quarantine")))
 
     def test_no_traceback_in_the_log(self) -> None:
         """A life of ordinary requests and broken connections leaves no traceback in the log."""

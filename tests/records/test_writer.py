@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from subprocess import PIPE, Popen
+from threading import Thread
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.threads import deferToThread
@@ -31,6 +32,19 @@ from tests.records.test_sqlite import SqliteRoot, inline_records
 def begin(upload_id: str) -> Callable[[Transaction], None]:
     """Return the operation that begins an upload session."""
     return lambda transaction: sessions.begin_upload(transaction, upload(upload_id))
+
+
+def _is_taken(descriptor: int, patience_seconds: float = 10.0) -> bool:
+    """Tell whether another one comes to hold a lock."""
+    ends_at = time.monotonic() + patience_seconds
+    while time.monotonic() < ends_at:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(0.005)
+    return False
 
 
 class WriterTests(SynchronousTestCase):
@@ -255,6 +269,24 @@ class WriterTests(SynchronousTestCase):
         self.writer.close(note)
         note()
         self.assertEqual([True, True, False, True, False], held)
+
+    def test_nobody_overtakes(self) -> None:
+        """Who waits for the lock stands in the queue, where the one who has it has to line up again."""
+        descriptors = [
+            os.open(os.path.join(self.root, name), os.O_RDWR) for name in ("db.lock", "db.lock.queue")
+        ]
+        lock, queue = descriptors
+        for descriptor in descriptors:
+            self.addCleanup(os.close, descriptor)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiter = Thread(target=self.writer.execute, args=(begin("a"),))
+        waiter.start()
+        try:
+            self.assertTrue(_is_taken(queue))
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            waiter.join()
+        fcntl.flock(queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_closed(self) -> None:
         """A closed writer refuses, and closing twice is no error."""

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
-from dockreg_tx.registry.collect import CollectionRules, Decision, Reason
+from dockreg_tx.registry.collect import LOCK_SECONDS, CollectionRules, Decision, Pace, Reason
 from tests.registry.world import REPOSITORY, World, error_of
 
 HOUR = 3600.0
 RULES = CollectionRules(grace_seconds=24 * HOUR, trash_seconds=24 * HOUR)
+
+
+class PaceTests(SynchronousTestCase):
+    """How many blobs one transaction removes."""
+
+    def setUp(self) -> None:
+        self.now = 0.0
+        self.pace = Pace(lambda: self.now)
+
+    def batch(self, seconds_of_one: float, seconds_of_all: float) -> int:
+        """Return how many blobs fit into one transaction of this disk."""
+        count, is_enough = 0, False
+        while not is_enough:
+            is_enough = self.pace.is_enough()
+            count += 1
+            self.now += seconds_of_one
+        self.now += seconds_of_all
+        self.pace.ended()
+        return count
+
+    def test_fast_disk(self) -> None:
+        """On a fast disk it grows, step by step, to what one look-up finds."""
+        self.assertEqual([10, 20, 40, 80, 100, 100], [self.batch(0.0, 0.0001) for _ in range(6)])
+
+    def test_slow_disk(self) -> None:
+        """On a slow one it shrinks, but is never without any."""
+        self.assertEqual(
+            [10, 2, 1, 1], [self.batch(0.0, LOCK_SECONDS * factor) for factor in (5, 50, 50, 50)]
+        )
+
+    def test_slow_moves(self) -> None:
+        """Moves that take long by themselves end it early."""
+        self.assertEqual(5, self.batch(LOCK_SECONDS / 4, 0.0))
 
 
 class CollectTests(TestCase):

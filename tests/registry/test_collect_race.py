@@ -22,8 +22,10 @@ from dockreg_tx.ports import (
     Cutoff,
     NewManifest,
     ReferenceKind,
+    SettleContent,
     TakeContent,
     Verdict,
+    settled,
 )
 from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
@@ -61,6 +63,7 @@ class ForgetfulRecords(InlineSqliteRecords):
         *,
         take: TakeContent,
         is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove them all."""
 
@@ -69,6 +72,7 @@ class ForgetfulRecords(InlineSqliteRecords):
                 take(digest)
                 for table in ("repository_blobs", "blobs"):
                     transaction.execute(f"DELETE FROM {table} WHERE digest = :digest", digest=str(digest))
+            settle(digests)
             return [Verdict.REMOVED] * len(digests)
 
         return await self._write(remove)

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dockreg_tx.blobs.memory import MemoryTrash
 from dockreg_tx.blocking import InlineBlocking
+from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StoreUnavailable
 from dockreg_tx.ports import OpenBlob, ScrubState
 from dockreg_tx.registry.scrub import Pace, Scrub
@@ -69,6 +70,33 @@ class ScrubTests(TestCase):
         self.assertEqual([b"sEcond"], [content for _, content in self.quarantine.taken.values()])
         await self.world.push_blob(b"second")
         self.assertIsNotNone(await self.world.pull.find_blob(REPOSITORY, self.digests[1]))
+
+    async def test_sample(self) -> None:
+        """The newest blobs' sizes are looked at: cut and missing ones are set aside; a push heals them."""
+        await self.prepare()
+        self.assertEqual(0, await self.scrub.sample())
+        self.world.blobs.contents[self.digests[0]] = b"fir"
+        del self.world.blobs.contents[self.digests[1]]
+        self.is_trusted = False
+        self.assertEqual(0, await self.scrub.sample())
+        self.is_trusted = True
+        self.assertEqual(2, await self.scrub.sample())
+        for digest, content in zip(self.digests, (b"first", b"second"), strict=True):
+            await error_of(self.world.pull.find_blob(REPOSITORY, digest), BlobUnknown)
+            await self.world.push_blob(content)
+            self.assertIsNotNone(await self.world.pull.find_blob(REPOSITORY, digest))
+        self.assertEqual(0, await self.scrub.sample())
+
+    async def test_references(self) -> None:
+        """A manifest that lacks a layer counts as damaged, unless layers may be missing."""
+        await self.prepare()
+        await self.world.put("latest", await self.world.image(b"layer"))
+        await self.world.records.unlink_blob(REPOSITORY, Digest.of(b"layer"), by="ann", now=1.0)
+        state = await self.ended(1000.0)
+        self.assertEqual(1, state and state.damaged)
+        self.scrub.expects_layers = False
+        state = await self.ended(100_000.0)
+        self.assertEqual(0, state and state.damaged)
 
     async def test_schedule(self) -> None:
         """A pass begins a day after the last one, not before."""
