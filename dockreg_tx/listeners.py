@@ -44,6 +44,10 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
             _check_directory(text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
+    if settings.server.metrics_listen:
+        metrics = _endpoint(reactor, settings.server.metrics_listen)
+        if isinstance(metrics, TCP4ServerEndpoint | TCP6ServerEndpoint):
+            _probe(settings.server.metrics_listen, metrics)
 
 
 def check_certificates(reactor: Any, settings: Settings) -> None:
@@ -76,17 +80,36 @@ def bind(
     options = _tls_options(settings)
     secure = None if options is None else TLSMemoryBIOFactory(options, False, factory, clock=reactor)
     for text, endpoint in _endpoints(reactor, settings, parse):
-        outcome: list[IListeningPort | Failure] = []
         serving = secure if secure is not None and _is_tcp(text) else factory
-        listening: Deferred[IListeningPort] = endpoint.listen(serving)
-        listening.addBoth(outcome.append)
-        bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
-        if isinstance(bound, Failure):
+        try:
+            ports.append(_listen(text, endpoint, serving))
+        except StartRefused:
             for port in ports:
                 port.stopListening()
-            raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
-        ports.append(bound)
+            raise
     return ports
+
+
+def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    outcome: list[IListeningPort | Failure] = []
+    listening: Deferred[IListeningPort] = endpoint.listen(factory)
+    listening.addBoth(outcome.append)
+    bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
+    if isinstance(bound, Failure):
+        raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
+    return bound
+
+
+def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:
+    """Listen where the settings want ``/metrics`` alone; plain, unless its endpoint string says otherwise.
+
+    Raises:
+        StartRefused: it cannot be bound.
+    """
+    text = settings.server.metrics_listen
+    if not text:
+        return []
+    return [_listen(text, _endpoint(reactor, text), factory)]
 
 
 def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
@@ -118,15 +141,16 @@ def _is_tcp(text: str) -> bool:
 def _endpoints(
     reactor: Any, settings: Settings, parse: ParseEndpoint = serverFromString
 ) -> list[tuple[str, IStreamServerEndpoint]]:
-    found = []
-    for text in settings.server.listen:
-        try:
-            found.append((text, parse(reactor, text)))
-        except LookupError:
-            raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
-        except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
-            raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
-    return found
+    return [(text, _endpoint(reactor, text, parse)) for text in settings.server.listen]
+
+
+def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
+    try:
+        return parse(reactor, text)
+    except LookupError:
+        raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
+    except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
+        raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
 
 
 def _tls_options(settings: Settings) -> CertificateOptions | None:

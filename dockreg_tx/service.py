@@ -24,10 +24,13 @@ from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.listeners import bind
 from dockreg_tx.logs import access_fields, access_line, line_form
+from dockreg_tx.measures import MEASURE_INTERVAL_SECONDS, Sampler, measure, pool_notes
+from dockreg_tx.metrics import Counts, totals
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root_locks import collection_lock, scrub_lock
 from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
+from dockreg_tx.web.exposition import Totals
 from dockreg_tx.web.site import AccessEntry, RegistrySite
 
 #: A connection that was accepted just before the stop has so long to bring its request.
@@ -55,6 +58,7 @@ class RegistryService(Server):
         self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
         self._loops: list[LoopingCall] = []
+        self._sampler: Sampler | None = None
         self._scrubbing: Deferred[Any] | None = None
         self._records: SqliteRecords | None = None
         self._gate = DiskGate(directories=[self._layout.uploads, self._layout.journal], new_id=new_id)
@@ -62,8 +66,23 @@ class RegistryService(Server):
         self._secret = secrets.token_bytes(32)
         self._throttle = Throttle(reactor)
         self._verified = VerifiedCredentials(reactor)
-        self._pools = {
-            name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
+        self._counts, counted = self._join_counts()
+        self._exposition = self._make_exposition(counted)
+        self._pools = self._make_pools(reactor)
+
+    def _join_counts(self) -> tuple[Counts, Totals]:
+        """Return where this process counts, and what sums up all that belong to it."""
+        counts = Counts()
+        return counts, lambda: totals([counts.slots])
+
+    def _make_pools(self, reactor: Any) -> dict[str, ThreadBlocking]:
+        return {
+            name: ThreadBlocking(
+                reactor=reactor,
+                name=f"dockreg-{name}",
+                threads=threads,
+                note=pool_notes(self._counts, name),
+            )
             for name, threads in (
                 ("storage", 8),
                 ("passwords", 2),
@@ -92,8 +111,10 @@ class RegistryService(Server):
             read_blocking=self._pools["reading"],
             gate=self._gate,
             make_room=self._ballast.release,
+            counts=self._counts,
         )
         self._records.start()
+        self._serve_metrics(self._exposition)
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
         self._ports = self._listen(self._site)
@@ -119,6 +140,8 @@ class RegistryService(Server):
             passwords=self._pools["passwords"],
             auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
+            counts=self._counts,
+            exposition=self._exposition,
             throttle=self._throttle,
             verified=self._verified,
         )
@@ -135,6 +158,7 @@ class RegistryService(Server):
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
             connections_changed=self._count_connections,
+            counts=self._counts,
         )
 
     def _client_of(self, request: IRequest) -> str:
@@ -155,11 +179,25 @@ class RegistryService(Server):
         self._handle_signals()
         keep_for_good()
         self._announce(users)
+        self._sample()
         self._begin_loops()
+
+    def _sample(self) -> None:
+        """Begin to count what has a state and no events."""
+        self._counts.set("dockreg_workers", 1)
+        self._sampler = Sampler(
+            counts=self._counts,
+            clock=self._reactor,
+            pools=self._pools,
+            site=self._site,
+            records=self._records,
+        )
+        self._sampler.start()
 
     def _begin_loops(self) -> None:
         """Look after what every process has, and do what one process of a server does for all."""
         self._look_after_gate()
+        self._repeat(MEASURE_INTERVAL_SECONDS, self._measure_once)
         self._read_user_file()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
@@ -189,6 +227,14 @@ class RegistryService(Server):
     def _hold_ballast(self) -> None:
         self._ballast.fill()
 
+    async def _measure_once(self, registry: Registry) -> None:
+        """Measure the registry as a whole; a failure is for the next time."""
+        try:
+            await measure(self._counts, self._layout, registry, self._pools["storage"])
+        except Exception:  # noqa: BLE001 - a loop that ends here would never measure again
+            if self.running:
+                _log.failure("measuring the registry failed")
+
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
         schedule_seconds = self._settings.gc.schedule_seconds
@@ -197,12 +243,15 @@ class RegistryService(Server):
         try:
             with collection_lock(self._layout, wait=False) as is_ours:
                 if is_ours:
-                    await registry.collect.run_if_due(
+                    found = await registry.collect.run_if_due(
                         collection_rules(self._settings), schedule_seconds=schedule_seconds, now=wall_clock()
                     )
+                    self._counts.add("dockreg_gc_removed_items", len(found))
+                    self._counts.add("dockreg_gc_removed_bytes", sum(each.size_bytes for each in found))
         except Exception:  # noqa: BLE001 - a loop that ends here would never collect again
             # Stopping closes the database under it; what it was doing is undone or done.
             if self.running:
+                self._counts.add("dockreg_gc_failures")
                 _log.failure("collecting garbage failed")
 
     async def _scrub_once(self, registry: Registry) -> None:
@@ -283,6 +332,7 @@ class RegistryService(Server):
             await self._site.retire(idle_seconds=LAST_REQUEST_SECONDS, timeout_seconds=DRAIN_SECONDS)
         if self._records is not None:
             await self._records.stop()
+        await self._stop_serving_metrics()
         for pool in self._pools.values():
             pool.stop()
         if self._access_log is not None:
@@ -294,6 +344,8 @@ class RegistryService(Server):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         if self._scrubbing is not None:
             self._scrubbing.cancel()
 

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
+from dockreg_tx.metrics import RequestPlace
 from dockreg_tx.oci.errors import BodyBroken, ErrorCode
 from dockreg_tx.web.body import RequestBody
 from dockreg_tx.web.channel import RegistryChannel
@@ -45,6 +46,8 @@ class RegistryRequest(server.Request):
     #: Of the clock, for durations; and of the wall, for the log.
     began_at = 0.0
     started_at = 0.0
+    #: Set by the endpoint that was found for it.
+    counted_at: RequestPlace | None = None
     start_line: tuple[bytes, bytes, bytes]
     awaits_continue = False
     is_answered = False
