@@ -32,6 +32,7 @@ from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.exposition import Totals
 from dockreg_tx.web.site import AccessEntry, RegistrySite
+from dockreg_tx.web.wire import log_exchange
 
 #: A connection that was accepted just before the stop has so long to bring its request.
 LAST_REQUEST_SECONDS = 1.0
@@ -117,6 +118,7 @@ class RegistryService(Server):
         self._serve_metrics(self._exposition)
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
+        self._site.wire = log_exchange if self._settings.log.wire else None
         self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
 
@@ -309,6 +311,7 @@ class RegistryService(Server):
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
+        self._site.wire = log_exchange if settings.log.wire else None
         self._read_user_file()
         _log.info("settings reloaded")
 

@@ -179,6 +179,13 @@ class RegistryRequest(server.Request):
         if not channel.persistent:
             self.setHeader(b"Connection", b"close")
 
+    def started(self, head: bytes) -> bytes:
+        """Note that an answer begins, with this head; return it."""
+        self.startedWriting = 1
+        if self.site.wire is not None:
+            self.site.wire(self, head)
+        return head
+
     def write(self, data: bytes) -> None:
         """Write a part of an answer; no error when the client has gone."""
         if self._disconnected:

@@ -91,6 +91,8 @@ class RegistrySite(server.Site):
         self.now = now or clock.seconds
         self.is_draining = False
         self.closes_idle = False
+        #: Takes each request with the head of its answer, while somebody wants to see them.
+        self.wire: Callable[[RegistryRequest, bytes], None] | None = None
         self._access_log = access_log
         self._connections_changed = connections_changed or _ignore
         self._client_of = client_of or _peer_of
@@ -175,7 +177,8 @@ class RegistrySite(server.Site):
 
     def short_way(self, method: bytes, target: bytes) -> Any:
         """Return what answers a plain request for a target, None when it has to be parsed and rendered."""
-        find = getattr(self.resource, "short_way", None)
+        # Light requests do not keep all their fields.
+        find = None if self.wire is not None else getattr(self.resource, "short_way", None)
         return None if find is None else find(method, target)
 
     def channel_opened(self, channel: RegistryChannel) -> None:

@@ -59,6 +59,7 @@ def registry_routes(endpoints: Endpoints) -> list[Route]:
         Route("root", "/", _reading(Need.NOTHING, health.root)),
         Route("healthz", "/healthz", _reading(Need.NOTHING, health.alive)),
         Route("readyz", "/readyz", _reading(Need.NOTHING, health.ready)),
+        Route("debug.health", "/debug/health", _reading(Need.NOTHING, health.debug)),
         Route("metrics", "/metrics", _reading(METRICS, endpoints.exposition.get), is_repeatable=False),
         Route(
             "token",

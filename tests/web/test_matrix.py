@@ -32,6 +32,8 @@ EXPECTED: dict[tuple[str, str], str | frozenset[str]] = {
     ("healthz", "HEAD"): OPEN,
     ("readyz", "GET"): OPEN,
     ("readyz", "HEAD"): OPEN,
+    ("debug.health", "GET"): OPEN,
+    ("debug.health", "HEAD"): OPEN,
     ("metrics", "GET"): METRICS,
     ("metrics", "HEAD"): METRICS,
     ("jwks", "GET"): OPEN,
