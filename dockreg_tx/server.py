@@ -201,6 +201,11 @@ def new_id() -> str:
     return str(uuid.uuid4())  # noqa: TID251 - the composition root passes ids in
 
 
+def settled(settings: Settings) -> tuple[object, ...]:
+    """Return what only a new start can change."""
+    return settings.storage.root, settings.server, bool(settings.tls.certificate)
+
+
 def say_refusal(reason: object) -> None:
     """Write why the server does not start on the real standard error: sys.stderr goes into the log by now."""
     if sys.__stderr__ is not None:

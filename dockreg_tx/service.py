@@ -22,13 +22,14 @@ from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import bind
+from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
+from dockreg_tx.listeners import bind, certificate_of
 from dockreg_tx.logs import access_fields, access_line, line_form
 from dockreg_tx.measures import MEASURE_INTERVAL_SECONDS, Sampler, measure, pool_notes
 from dockreg_tx.metrics import Counts, totals
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root_locks import collection_lock, scrub_lock
-from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
+from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, settled, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.exposition import Totals
 from dockreg_tx.web.site import AccessEntry, RegistrySite
@@ -43,6 +44,8 @@ COLLECTION_INTERVAL_SECONDS = 600.0
 SCRUB_INTERVAL_SECONDS = 60.0
 #: How often a disk that failed is tried again, and the ballast looked after.
 DISK_INTERVAL_SECONDS = 5.0
+#: How often it is asked whether the certificate was replaced.
+CERTIFICATE_INTERVAL_SECONDS = 10.0
 
 _log = Logger(namespace="dockreg")
 _accesses = Logger(namespace="dockreg.access")
@@ -58,6 +61,7 @@ class RegistryService(Server):
         #: None where twistd was told another log.
         self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
+        self._certificate: ServerCertificate | None = None
         self._loops: list[LoopingCall] = []
         self._sampler: Sampler | None = None
         self._scrubbing: Deferred[Any] | None = None
@@ -119,11 +123,12 @@ class RegistryService(Server):
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
         self._site.wire = log_exchange if self._settings.log.wire else None
+        self._certificate = certificate_of(self._settings)
         self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
-        return bind(self._reactor, self._settings, site)
+        return bind(self._reactor, self._settings, site, certificate=self._certificate)
 
     def _assemble(self, records: SqliteRecords) -> Registry:
         return assemble(self._settings, self._layout, records, self._surroundings())
@@ -209,12 +214,18 @@ class RegistryService(Server):
 
     def _look_after_gate(self) -> None:
         self._repeat(DISK_INTERVAL_SECONDS, self._look_after_disk)
+        self._repeat(CERTIFICATE_INTERVAL_SECONDS, self._look_after_certificate)
 
     def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
         loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
         loop.clock = self._reactor
         loop.start(interval_seconds, now=True)
         self._loops.append(loop)
+
+    async def _look_after_certificate(self, registry: Registry) -> None:
+        """Show a certificate that was replaced; made in a thread, for its key may be long."""
+        if self._certificate is not None and self.running:
+            await self._pools["parsing"].run(self._certificate.look)
 
     async def _look_after_disk(self, registry: Registry) -> None:
         """Try a disk that failed, and hold the ballast; a failure is for the next time."""
@@ -303,11 +314,15 @@ class RegistryService(Server):
             return
         try:
             settings = self._load()
-        except SettingsError as error:
+            if self._certificate is not None and settings.tls.certificate:
+                self._certificate.replace(settings.tls)
+        except (SettingsError, CertificateUnusable) as error:
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return
-        if (settings.storage.root, settings.server) != (self._settings.storage.root, self._settings.server):
-            _log.warn("changes of storage.root and of [server] take effect at the next start")
+        if settled(settings) != settled(self._settings):
+            _log.warn(
+                "changes of storage.root, of [server], to TLS and from it take effect at the next start"
+            )
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource

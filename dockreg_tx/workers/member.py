@@ -163,7 +163,7 @@ class Worker(RegistryService):
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         inherited = InheritedSockets(FIRST_LISTENER_DESCRIPTOR)
-        ports = bind(self._reactor, self._settings, site, inherited.endpoint)
+        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificate)
         for port in ports:
             accept_fairly(port, self._reactor, partial(self._connections.is_ahead, self._brief.number))
         return ports
