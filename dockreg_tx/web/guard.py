@@ -253,6 +253,9 @@ class Guard:
 def insufficient_scope(scopes: Sequence[Scope]) -> Unauthorized:
     """Return the refusal upon which clients fetch a token with these scopes."""
     asked = " ".join(map(str, scopes))
+    if not scopes:
+        # No scope stands for metrics.
+        return InsufficientScope("no fetched token opens this: use a password or a robot's token", scopes)
     return InsufficientScope(f"the token was not asked for {asked}: fetch another one", scopes)
 
 
