@@ -23,6 +23,7 @@ from dockreg_tx.blobs.gate import DiskGate, GuardedDisk
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blobs.trash import FileTrash
+from dockreg_tx.metrics import Counts
 from dockreg_tx.ports import Blocking, NewId, Now, Records
 from dockreg_tx.preparation import low_water_bytes
 from dockreg_tx.registry.browse import Browse
@@ -37,6 +38,7 @@ from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.registry.verify import Verify
 from dockreg_tx.settings import Settings
 from dockreg_tx.web.audit import Auditor
+from dockreg_tx.web.exposition import Exposition
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
@@ -76,6 +78,9 @@ class Surroundings:
     passwords: Blocking
     auditing: Blocking
     parsing: Blocking
+    #: What is counted, and what renders it.
+    counts: Counts
+    exposition: Exposition
     #: What outlives a reload of the settings: who failed to log in, and whose password is known to be right.
     throttle: Throttle | None = None
     verified: VerifiedCredentials | None = None
@@ -138,6 +143,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     access = _Access(settings, layout, records, around)
     endpoints = Endpoints(
         health=Health(checks={"disk": around.gate.ready, "database": records.check, "storage": blobs.check}),
+        exposition=around.exposition,
         token=TokenService(
             issuer=access.issuer,
             logins=access.callers,
@@ -231,6 +237,7 @@ class _Access:
             challenge=settings.access.challenge,
             service=service,
             require_tls=settings.access.require_tls,
+            counts=around.counts,
         )
         self.origins = Origins(
             public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies

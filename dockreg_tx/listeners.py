@@ -17,13 +17,12 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
 from dockreg_tx.settings import Settings
 
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _LARGEST_PORT = 65535
 ParseEndpoint = Callable[[Any, str], IStreamServerEndpoint]
 
@@ -38,12 +37,16 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: a malformed endpoint, an unreadable certificate, an address in use.
     """
-    _tls_options(settings)
+    certificate_of(settings)
     for text, endpoint in _endpoints(reactor, settings):
         if text.startswith("tls:"):
             _check_directory(text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
+    if settings.server.metrics_listen:
+        metrics = _endpoint(reactor, settings.server.metrics_listen)
+        if isinstance(metrics, TCP4ServerEndpoint | TCP6ServerEndpoint):
+            _probe(settings.server.metrics_listen, metrics)
 
 
 def check_certificates(reactor: Any, settings: Settings) -> None:
@@ -52,41 +55,64 @@ def check_certificates(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: with one line.
     """
-    _tls_options(settings)
+    certificate_of(settings)
     for text, _ in _endpoints(reactor, settings):
         if text.startswith("tls:"):
             _check_directory(text)
 
 
 def bind(
-    reactor: Any, settings: Settings, factory: IProtocolFactory, parse: ParseEndpoint = serverFromString
+    reactor: Any,
+    settings: Settings,
+    factory: IProtocolFactory,
+    parse: ParseEndpoint = serverFromString,
+    certificate: ServerCertificate | None = None,
 ) -> list[IListeningPort]:
     """Listen on every endpoint.
 
     Args:
         reactor: where the ports live.
-        settings: name the endpoints, and the certificate of those over TCP.
+        settings: name the endpoints.
         factory: serves them.
         parse: makes an endpoint of its string.
+        certificate: of those over TCP; None for plain ones.
 
     Raises:
         StartRefused: one of them cannot be bound; none is left open.
     """
     ports: list[IListeningPort] = []
-    options = _tls_options(settings)
-    secure = None if options is None else TLSMemoryBIOFactory(options, False, factory, clock=reactor)
+    secure = None if certificate is None else TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
     for text, endpoint in _endpoints(reactor, settings, parse):
-        outcome: list[IListeningPort | Failure] = []
         serving = secure if secure is not None and _is_tcp(text) else factory
-        listening: Deferred[IListeningPort] = endpoint.listen(serving)
-        listening.addBoth(outcome.append)
-        bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
-        if isinstance(bound, Failure):
+        try:
+            ports.append(_listen(text, endpoint, serving))
+        except StartRefused:
             for port in ports:
                 port.stopListening()
-            raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
-        ports.append(bound)
+            raise
     return ports
+
+
+def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
+    outcome: list[IListeningPort | Failure] = []
+    listening: Deferred[IListeningPort] = endpoint.listen(factory)
+    listening.addBoth(outcome.append)
+    bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
+    if isinstance(bound, Failure):
+        raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
+    return bound
+
+
+def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:
+    """Listen where the settings want ``/metrics`` alone; plain, unless its endpoint string says otherwise.
+
+    Raises:
+        StartRefused: it cannot be bound.
+    """
+    text = settings.server.metrics_listen
+    if not text:
+        return []
+    return [_listen(text, _endpoint(reactor, text), factory)]
 
 
 def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
@@ -118,45 +144,28 @@ def _is_tcp(text: str) -> bool:
 def _endpoints(
     reactor: Any, settings: Settings, parse: ParseEndpoint = serverFromString
 ) -> list[tuple[str, IStreamServerEndpoint]]:
-    found = []
-    for text in settings.server.listen:
-        try:
-            found.append((text, parse(reactor, text)))
-        except LookupError:
-            raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
-        except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
-            raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
-    return found
+    return [(text, _endpoint(reactor, text, parse)) for text in settings.server.listen]
 
 
-def _tls_options(settings: Settings) -> CertificateOptions | None:
-    """Return the certificate of the settings, its chain and its key; None when there is none.
+def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
+    try:
+        return parse(reactor, text)
+    except LookupError:
+        raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
+    except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
+        raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
+
+
+def certificate_of(settings: Settings) -> ServerCertificate | None:
+    """Return the certificate of the settings; None when there is none.
 
     Raises:
-        StartRefused: one of them cannot be read, or they do not belong together.
+        StartRefused: it cannot be shown.
     """
-    tls = settings.tls
-    if not tls.certificate:
-        return None
     try:
-        with open(tls.certificate, "rb") as file:
-            # What follows the first is what clients need to get from it to an authority they know.
-            own, *chain = _CERTIFICATE.findall(file.read()) or [b""]
-        with open(tls.key, "rb") as file:
-            pair = PrivateCertificate.loadPEM(own + b"\n" + file.read())
-        options = CertificateOptions(
-            privateKey=pair.privateKey.original,
-            certificate=pair.original,
-            extraCertChain=[Certificate.loadPEM(link).original for link in chain],
-        )
-        options.getContext()
-    except OSError as error:
-        raise StartRefused(f"[tls]: {_reason(error)}") from None
-    except Exception as error:  # noqa: BLE001 - OpenSSL and cryptography have many
-        raise StartRefused(
-            f"[tls]: {tls.certificate} and {tls.key} are no PEM certificate with its key ({_reason(error)})"
-        ) from None
-    return options
+        return ServerCertificate(settings.tls) if settings.tls.certificate else None
+    except CertificateUnusable as error:
+        raise StartRefused(str(error)) from None
 
 
 def _check_directory(text: str) -> None:

@@ -12,13 +12,17 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import IServiceCollection, Service
+from twisted.internet.defer import succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
+from twisted.web.server import Site
 
+from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.listeners import StartRefused, addresses, check_listeners, speaks_tls
+from dockreg_tx.blocking import ThreadBlocking
+from dockreg_tx.listeners import StartRefused, addresses, bind_metrics, check_listeners, speaks_tls
 from dockreg_tx.logs import line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootUnusable, check_root, initialise_root
@@ -26,6 +30,7 @@ from dockreg_tx.root_locks import RootLock
 from dockreg_tx.settings import Settings
 from dockreg_tx.settings_registry2 import ignored_warning
 from dockreg_tx.systemd import Notifier
+from dockreg_tx.web.exposition import Exposition, MetricsResource, Totals
 
 #: Requests in flight get this long to end after SIGTERM.
 DRAIN_SECONDS = 30.0
@@ -51,6 +56,9 @@ class Server(Service):
         self._layout = RootLayout(os.path.abspath(settings.storage.root))
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
+        #: Where /metrics is alone.
+        self._metrics_ports: list[IListeningPort] = []
+        self._rendering = ThreadBlocking(reactor=reactor, name="dockreg-metrics", threads=1)
         self._instance_id = ""
         self._status = ""
         #: Silent unless whoever makes us has a line to the service manager.
@@ -115,6 +123,22 @@ class Server(Service):
         prepare_keys(self._layout, now=wall_clock)
         return users
 
+    def _make_exposition(self, totals: Totals) -> Exposition:
+        return Exposition(totals=totals, blocking=self._rendering, version=__version__)
+
+    def _serve_metrics(self, exposition: Exposition) -> None:
+        """Serve /metrics where the settings want it alone; the pool that renders is open until the stop."""
+        self._rendering.start()
+        site = Site(MetricsResource(exposition), reactor=self._reactor)
+        site.noisy = False
+        self._metrics_ports = bind_metrics(self._reactor, self._settings, site)
+
+    async def _stop_serving_metrics(self) -> None:
+        ports, self._metrics_ports = self._metrics_ports, []
+        for port in ports:
+            await (port.stopListening() or succeed(None))
+        self._rendering.stop()
+
     def _handle_signals(self) -> None:
         # twistd's own handler ends with the signal as exit code; a stop that was asked for is no error.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -175,6 +199,11 @@ wall_clock = time.time  # noqa: TID251
 def new_id() -> str:
     """Return a fresh unguessable id: a UUID4 with dashes."""
     return str(uuid.uuid4())  # noqa: TID251 - the composition root passes ids in
+
+
+def settled(settings: Settings) -> tuple[object, ...]:
+    """Return what only a new start can change."""
+    return settings.storage.root, settings.server, bool(settings.tls.certificate)
 
 
 def say_refusal(reason: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from twisted.application.service import IServiceCollection
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -22,13 +22,18 @@ from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.assembly import Registry, Surroundings, assemble, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import bind
+from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
+from dockreg_tx.listeners import bind, certificate_of
 from dockreg_tx.logs import access_fields, access_line, line_form
+from dockreg_tx.measures import MEASURE_INTERVAL_SECONDS, Sampler, measure, pool_notes
+from dockreg_tx.metrics import Counts, totals
 from dockreg_tx.records.sqlite import SqliteRecords
 from dockreg_tx.root_locks import collection_lock, scrub_lock
-from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, wall_clock
+from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, settled, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
+from dockreg_tx.web.exposition import Totals
 from dockreg_tx.web.site import AccessEntry, RegistrySite
+from dockreg_tx.web.wire import log_exchange
 
 #: A connection that was accepted just before the stop has so long to bring its request.
 LAST_REQUEST_SECONDS = 1.0
@@ -39,6 +44,8 @@ COLLECTION_INTERVAL_SECONDS = 600.0
 SCRUB_INTERVAL_SECONDS = 60.0
 #: How often a disk that failed is tried again, and the ballast looked after.
 DISK_INTERVAL_SECONDS = 5.0
+#: How often it is asked whether the certificate was replaced.
+CERTIFICATE_INTERVAL_SECONDS = 10.0
 
 _log = Logger(namespace="dockreg")
 _accesses = Logger(namespace="dockreg.access")
@@ -54,7 +61,9 @@ class RegistryService(Server):
         #: None where twistd was told another log.
         self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
+        self._certificate: ServerCertificate | None = None
         self._loops: list[LoopingCall] = []
+        self._sampler: Sampler | None = None
         self._scrubbing: Deferred[Any] | None = None
         #: The newest blobs were looked at since the start.
         self._has_sampled = False
@@ -64,8 +73,23 @@ class RegistryService(Server):
         self._secret = secrets.token_bytes(32)
         self._throttle = Throttle(reactor)
         self._verified = VerifiedCredentials(reactor)
-        self._pools = {
-            name: ThreadBlocking(reactor=reactor, name=f"dockreg-{name}", threads=threads)
+        self._counts, counted = self._join_counts()
+        self._exposition = self._make_exposition(counted)
+        self._pools = self._make_pools(reactor)
+
+    def _join_counts(self) -> tuple[Counts, Totals]:
+        """Return where this process counts, and what sums up all that belong to it."""
+        counts = Counts()
+        return counts, lambda: totals([counts.slots])
+
+    def _make_pools(self, reactor: Any) -> dict[str, ThreadBlocking]:
+        return {
+            name: ThreadBlocking(
+                reactor=reactor,
+                name=f"dockreg-{name}",
+                threads=threads,
+                note=pool_notes(self._counts, name),
+            )
             for name, threads in (
                 ("storage", 8),
                 ("passwords", 2),
@@ -94,15 +118,19 @@ class RegistryService(Server):
             read_blocking=self._pools["reading"],
             gate=self._gate,
             make_room=self._ballast.release,
+            counts=self._counts,
         )
         self._records.start()
+        self._serve_metrics(self._exposition)
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
+        self._site.wire = log_exchange if self._settings.log.wire else None
+        self._certificate = certificate_of(self._settings)
         self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
-        return bind(self._reactor, self._settings, site)
+        return bind(self._reactor, self._settings, site, certificate=self._certificate)
 
     def _assemble(self, records: SqliteRecords) -> Registry:
         return assemble(self._settings, self._layout, records, self._surroundings())
@@ -121,6 +149,8 @@ class RegistryService(Server):
             passwords=self._pools["passwords"],
             auditing=self._pools["auditing"],
             parsing=self._pools["parsing"],
+            counts=self._counts,
+            exposition=self._exposition,
             throttle=self._throttle,
             verified=self._verified,
         )
@@ -137,6 +167,7 @@ class RegistryService(Server):
             header_timeout_seconds=server.header_timeout_seconds,
             body_timeout_seconds=server.body_timeout_seconds,
             connections_changed=self._count_connections,
+            counts=self._counts,
         )
 
     def _client_of(self, request: IRequest) -> str:
@@ -157,11 +188,25 @@ class RegistryService(Server):
         self._handle_signals()
         keep_for_good()
         self._announce(users)
+        self._sample()
         self._begin_loops()
+
+    def _sample(self) -> None:
+        """Begin to count what has a state and no events."""
+        self._counts.set("dockreg_workers", 1)
+        self._sampler = Sampler(
+            counts=self._counts,
+            clock=self._reactor,
+            pools=self._pools,
+            site=self._site,
+            records=self._records,
+        )
+        self._sampler.start()
 
     def _begin_loops(self) -> None:
         """Look after what every process has, and do what one process of a server does for all."""
         self._look_after_gate()
+        self._repeat(MEASURE_INTERVAL_SECONDS, self._measure_once)
         self._read_user_file()
         self._repeat(SWEEP_INTERVAL_SECONDS, self._sweep_once)
         schedule_seconds = self._settings.gc.schedule_seconds or COLLECTION_INTERVAL_SECONDS
@@ -171,12 +216,18 @@ class RegistryService(Server):
 
     def _look_after_gate(self) -> None:
         self._repeat(DISK_INTERVAL_SECONDS, self._look_after_disk)
+        self._repeat(CERTIFICATE_INTERVAL_SECONDS, self._look_after_certificate)
 
     def _repeat(self, interval_seconds: float, work: Callable[[Registry], Coroutine[Any, Any, None]]) -> None:
         loop = LoopingCall(lambda: Deferred.fromCoroutine(work(self._registry)))
         loop.clock = self._reactor
         loop.start(interval_seconds, now=True)
         self._loops.append(loop)
+
+    async def _look_after_certificate(self, registry: Registry) -> None:
+        """Show a certificate that was replaced; made in a thread, for its key may be long."""
+        if self._certificate is not None and self.running:
+            await self._pools["parsing"].run(self._certificate.look)
 
     async def _look_after_disk(self, registry: Registry) -> None:
         """Try a disk that failed, and hold the ballast; a failure is for the next time."""
@@ -191,6 +242,14 @@ class RegistryService(Server):
     def _hold_ballast(self) -> None:
         self._ballast.fill()
 
+    async def _measure_once(self, registry: Registry) -> None:
+        """Measure the registry as a whole; a failure is for the next time."""
+        try:
+            await measure(self._counts, self._layout, registry, self._pools["storage"])
+        except Exception:  # noqa: BLE001 - a loop that ends here would never measure again
+            if self.running:
+                _log.failure("measuring the registry failed")
+
     async def _collect_once(self, registry: Registry) -> None:
         """Collect garbage if it is time and nobody else does; a failure is for the next time."""
         schedule_seconds = self._settings.gc.schedule_seconds
@@ -199,12 +258,15 @@ class RegistryService(Server):
         try:
             with collection_lock(self._layout, wait=False) as is_ours:
                 if is_ours:
-                    await registry.collect.run_if_due(
+                    found = await registry.collect.run_if_due(
                         collection_rules(self._settings), schedule_seconds=schedule_seconds, now=wall_clock()
                     )
+                    self._counts.add("dockreg_gc_removed_items", len(found))
+                    self._counts.add("dockreg_gc_removed_bytes", sum(each.size_bytes for each in found))
         except Exception:  # noqa: BLE001 - a loop that ends here would never collect again
             # Stopping closes the database under it; what it was doing is undone or done.
             if self.running:
+                self._counts.add("dockreg_gc_failures")
                 _log.failure("collecting garbage failed")
 
     async def _scrub_once(self, registry: Registry) -> None:
@@ -257,14 +319,19 @@ class RegistryService(Server):
             return
         try:
             settings = self._load()
-        except SettingsError as error:
+            if self._certificate is not None and settings.tls.certificate:
+                self._certificate.replace(settings.tls)
+        except (SettingsError, CertificateUnusable) as error:
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return
-        if (settings.storage.root, settings.server) != (self._settings.storage.root, self._settings.server):
-            _log.warn("changes of storage.root and of [server] take effect at the next start")
+        if settled(settings) != settled(self._settings):
+            _log.warn(
+                "changes of storage.root, of [server], to TLS and from it take effect at the next start"
+            )
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
+        self._site.wire = log_exchange if settings.log.wire else None
         self._read_user_file()
         _log.info("settings reloaded")
 
@@ -288,6 +355,7 @@ class RegistryService(Server):
             await self._site.retire(idle_seconds=LAST_REQUEST_SECONDS, timeout_seconds=DRAIN_SECONDS)
         if self._records is not None:
             await self._records.stop()
+        await self._stop_serving_metrics()
         for pool in self._pools.values():
             pool.stop()
         if self._access_log is not None:
@@ -299,11 +367,13 @@ class RegistryService(Server):
         for loop in self._loops:
             if loop.running:
                 loop.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
         if self._scrubbing is not None:
             self._scrubbing.cancel()
 
     async def _stop_accepting(self) -> None:
-        await gatherResults([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
+        await gatherResults([maybeDeferred(port.stopListening) for port in self._ports])
 
 
 def request_ids() -> Iterator[str]:
@@ -317,16 +387,6 @@ def keep_for_good() -> None:
     """Spare the collector what lives from the start to the end: not to be looked through again and again."""
     gc.collect()
     gc.freeze()
-
-
-async def _stop_listening(port: IListeningPort) -> None:
-    await (port.stopListening() or _done())
-
-
-def _done() -> Deferred[None]:
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done
 
 
 def _write_access(entry: AccessEntry) -> None:

@@ -108,10 +108,11 @@ class Scrubbing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """The certificate of ``tcp:`` listeners: both paths or neither."""
+    """The certificate of ``tcp:`` listeners: both paths or neither; and whom clients must be certified by."""
 
     certificate: str = _setting(text(), "")
     key: str = _setting(text(), "")
+    client_ca: str = _setting(text(), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,9 @@ def settings_of(found: Mapping[str, Found], *, ignored: Sequence[str] = ()) -> S
     if bool(settings.tls.certificate) != bool(settings.tls.key):
         given = found["tls.certificate" if settings.tls.certificate else "tls.key"]
         raise SettingsError(f"{given.place}: tls.certificate and tls.key go together: set both or neither")
+    if settings.tls.client_ca and not settings.tls.certificate:
+        given = found["tls.client_ca"]
+        raise SettingsError(f"{given.place}: tls.client_ca needs tls.certificate and tls.key")
     return settings
 
 

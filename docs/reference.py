@@ -1,4 +1,4 @@
-"""Writes the reference pages from the code: settings, commands and error codes; metrics join here later."""
+"""Writes the reference pages from the code: settings, commands, error codes and metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from dockreg_tx.cli.main import dockreg
+from dockreg_tx.metrics import FAMILIES
 from dockreg_tx.oci import errors
 from dockreg_tx.settings import DEFAULTS, KINDS
 from dockreg_tx.settings_sources import environment_name
@@ -62,7 +63,23 @@ def errors_page() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"settings.md": settings_page, "commands.md": commands_page, "errors.md": errors_page}
+def metrics_page() -> str:
+    """Return every metric with kind, labels and meaning."""
+    lines = ["# Metrics", "", "| name | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        name = f"{family.name}_total" if family.kind == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in family.label_names)
+        lines.append(f"| `{name}` | {family.kind} | {labels} | {family.help} |")
+    lines.append("| `dockreg_build_info` | gauge | `version` | The release that runs. |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "commands.md": commands_page,
+    "errors.md": errors_page,
+    "metrics.md": metrics_page,
+}
 
 
 def write_reference(directory: Path) -> None:

@@ -12,6 +12,7 @@ import click
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dockreg_tx.cli.main import dockreg
+from dockreg_tx.metrics import FAMILIES
 from dockreg_tx.oci.errors import ErrorCode
 from dockreg_tx.settings import DEFAULTS
 
@@ -51,6 +52,12 @@ class ReferenceTests(SynchronousTestCase):
         page = reference().errors_page()
         for code in ErrorCode:
             self.assertIn(f"| `{code.value}` |", page)
+
+    def test_metrics(self) -> None:
+        """Every metric is explained."""
+        page = reference().metrics_page()
+        for family in FAMILIES:
+            self.assertIn(f"| `{family.name}", page)
 
 
 class SiteTests(SynchronousTestCase):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
 
+from dockreg_tx.metrics import Counts
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict, WriteGate
@@ -40,6 +43,7 @@ class SqliteRecords(UpkeepOperations):
         read_blocking: threads for scans, and for look-ups that met a lock.
         gate: told what the disk does, and asked before every transaction.
         make_room: gives the ballast up; called when a removal meets a full disk.
+        counts: take the times of look-ups and commits.
     """
 
     def __init__(
@@ -52,7 +56,10 @@ class SqliteRecords(UpkeepOperations):
         read_blocking: Blocking,
         gate: WriteGate | None = None,
         make_room: MakeRoom | None = None,
+        counts: Counts | None = None,
     ) -> None:
+        counts = counts or Counts()
+        self._note_read = counts.timer("dockreg_database_read_seconds").note
         self._path = path
         self._writer = SqliteWriter(
             path=path,
@@ -61,7 +68,9 @@ class SqliteRecords(UpkeepOperations):
             gate=gate or OpenGate(),
             make_room=make_room or no_room,
         )
-        self._thread = WriterThread(writer=self._writer, reactor=reactor)
+        self._thread = WriterThread(
+            writer=self._writer, reactor=reactor, note_commit=partial(_note_commit, counts)
+        )
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
         self._reader: SqliteReader | None = None
@@ -81,6 +90,11 @@ class SqliteRecords(UpkeepOperations):
             self._writer.close()
             raise
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for their commit."""
+        return self._thread.waiting
 
     def version(self) -> int | None:
         """Return a number that differs after every commit of any process; None when that cannot be told."""
@@ -113,11 +127,14 @@ class SqliteRecords(UpkeepOperations):
             return await super().access_generation()
 
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:
+        began_at = monotonic()
         try:
             return query(self._opened())
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise store_error(error) from error
+        finally:
+            self._note_read(monotonic() - began_at)
         return await self._scan(query)
 
     async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
@@ -189,6 +206,11 @@ class InlineSqliteRecords(UpkeepOperations):
 
     async def _scan(self, query: Callable[[SqliteReader], T]) -> T:
         return await self._read(query)
+
+
+def _note_commit(counts: Counts, operations: int, took_seconds: float) -> None:
+    counts.add("dockreg_database_writes", operations)
+    counts.timer("dockreg_database_commit_seconds").note(took_seconds)
 
 
 def _open(path: str, *, busy_timeout_ms: int) -> SqliteReader:

@@ -34,8 +34,18 @@ class _Waiting:
 class WriterThread:
     """Commits what is queued, group by group, and answers on the reactor."""
 
-    def __init__(self, *, writer: SqliteWriter, reactor: IReactorFromThreads) -> None:
+    def __init__(
+        self,
+        *,
+        writer: SqliteWriter,
+        reactor: IReactorFromThreads,
+        note_commit: Callable[[int, float], None] | None = None,
+    ) -> None:
         self._writer = writer
+        #: Told on the reactor of each commit, how many operations it had and how many seconds it took.
+        self._note_commit = note_commit
+        #: Operations whose commit is not over.
+        self.waiting = 0
         self._reactor = reactor
         # None is the last that is ever put into it.
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
@@ -58,6 +68,7 @@ class WriterThread:
         if self._stopped is not None:
             raise StoreUnavailable("the registry is stopping: try again later")
         answer: Deferred[T] = Deferred()
+        self.waiting += 1
         self._queue.put(_Waiting(operation, answer))
         return await answer
 
@@ -75,8 +86,9 @@ class WriterThread:
         last_size = 1
         while batch := self._take(last_size):
             last_size = len(batch)
+            began_at = monotonic()
             outcomes = self._writer.commit([waiting.operation for waiting in batch])
-            self._reactor.callFromThread(_answer, batch, outcomes)
+            self._reactor.callFromThread(self._settle, batch, outcomes, monotonic() - began_at)
         self._finish()
 
     def _take(self, expected: int) -> list[_Waiting]:
@@ -97,6 +109,12 @@ class WriterThread:
                 ends_at = monotonic() + GATHER_SECONDS
             batch.append(waiting)
         return batch
+
+    def _settle(self, batch: list[_Waiting], outcomes: list[Outcome], took_seconds: float) -> None:
+        self.waiting -= len(batch)
+        if self._note_commit is not None:
+            self._note_commit(len(batch), took_seconds)
+        _answer(batch, outcomes)
 
     def _finish(self) -> None:
         stopped = self._stopped

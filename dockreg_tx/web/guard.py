@@ -11,7 +11,8 @@ from dockreg_tx.access.basic import parse_basic
 from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, allows_any, may_push_everywhere
 from dockreg_tx.access.tokens import CATALOG
-from dockreg_tx.oci.errors import Denied, Unauthorized
+from dockreg_tx.metrics import Counts
+from dockreg_tx.oci.errors import Denied, RegistryError, TooManyRequests, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.scopes import Action, Scope
 from dockreg_tx.web.origin import Origin
@@ -79,6 +80,7 @@ class Guard:
         challenge: what a 401 asks for: one scheme, as clients stumble over several.
         service: name of this registry for token requests.
         require_tls: refuse credentials that others can read on their way.
+        counts: take every look at credentials.
     """
 
     def __init__(
@@ -89,12 +91,17 @@ class Guard:
         challenge: Challenge = "basic",
         service: str = "dockreg",
         require_tls: bool = False,
+        counts: Counts | None = None,
     ) -> None:
         self._authenticator = authenticator
         self.anonymous = anonymous
         self._challenge = challenge
         self._service = service
         self._require_tls = require_tls
+        self._counts = counts or Counts()
+        self._accepted = {
+            kind: self._counts.adder("dockreg_logins", kind, "accepted") for kind in ("password", "token")
+        }
         self._is_open = challenge == "basic" or may_push_everywhere(anonymous)
 
     def challenge(self, origin: Origin, scopes: Sequence[Scope] = (), reason: str = "") -> str:
@@ -134,7 +141,13 @@ class Guard:
         self.check_confidential(origin)
         scheme, _, token = authorization.strip(" \t").partition(" ")
         if scheme.lower() == "bearer" and takes_tokens:
-            return await self._authenticator.verify(token.strip(" \t"), version=version)
+            try:
+                caller = await self._authenticator.verify(token.strip(" \t"), version=version)
+            except (Unauthorized, TooManyRequests) as error:
+                self._count_refusal("token", error)
+                raise
+            self._accepted["token"]()
+            return caller
         basic = parse_basic(authorization)
         if basic is None:
             raise Unauthorized("this registry takes user name and password: log in again")
@@ -147,7 +160,17 @@ class Guard:
             Unauthorized, TooManyRequests, Denied: as ``identify``.
         """
         self.check_confidential(origin)
-        return await self._authenticator.authenticate(username, password, origin.address)
+        try:
+            principal = await self._authenticator.authenticate(username, password, origin.address)
+        except (Unauthorized, TooManyRequests) as error:
+            self._count_refusal("password", error)
+            raise
+        self._accepted["password"]()
+        return principal
+
+    def _count_refusal(self, credential: str, error: RegistryError) -> None:
+        result = "throttled" if isinstance(error, TooManyRequests) else "refused"
+        self._counts.add("dockreg_logins", 1, credential, result)
 
     def check_confidential(self, origin: Origin) -> None:
         """Refuse credentials that others could have read, if the settings say so.
@@ -230,6 +253,9 @@ class Guard:
 def insufficient_scope(scopes: Sequence[Scope]) -> Unauthorized:
     """Return the refusal upon which clients fetch a token with these scopes."""
     asked = " ".join(map(str, scopes))
+    if not scopes:
+        # No scope stands for metrics.
+        return InsufficientScope("no fetched token opens this: use a password or a robot's token", scopes)
     return InsufficientScope(f"the token was not asked for {asked}: fetch another one", scopes)
 
 

@@ -13,7 +13,7 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Health:
-    """``/``, ``/healthz`` and ``/readyz``."""
+    """``/``, ``/healthz``, ``/readyz`` and ``/debug/health``."""
 
     def __init__(self, *, checks: dict[str, Check]) -> None:
         self._checks = checks
@@ -35,13 +35,21 @@ class Health:
         Raises:
             StoreUnavailable: naming the parts that do not.
         """
-        reasons = {name: reason for name, check in self._checks.items() if (reason := await _reason(check))}
+        reasons = await self._reasons()
         if reasons:
             raise StoreUnavailable(
                 f"not ready: {', '.join(reasons)} cannot be used",
                 {"failed": list(reasons), "reasons": reasons},
             )
         return json_answer({"status": "ok"})
+
+    async def debug(self, call: Call) -> Answer:
+        """Answer as distribution's debug server does: an empty object, or 503 with what fails and why."""
+        reasons = await self._reasons()
+        return json_answer(reasons, status=503 if reasons else 200)
+
+    async def _reasons(self) -> dict[str, str]:
+        return {name: reason for name, check in self._checks.items() if (reason := await _reason(check))}
 
 
 async def _reason(check: Check) -> str:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
 
+from dockreg_tx.metrics import RequestPlace
 from dockreg_tx.oci.errors import BodyBroken, ErrorCode
 from dockreg_tx.web.body import RequestBody
 from dockreg_tx.web.channel import RegistryChannel
@@ -45,6 +46,8 @@ class RegistryRequest(server.Request):
     #: Of the clock, for durations; and of the wall, for the log.
     began_at = 0.0
     started_at = 0.0
+    #: Set by the endpoint that was found for it.
+    counted_at: RequestPlace | None = None
     start_line: tuple[bytes, bytes, bytes]
     awaits_continue = False
     is_answered = False
@@ -175,6 +178,13 @@ class RegistryRequest(server.Request):
         channel.answer_begins(self)
         if not channel.persistent:
             self.setHeader(b"Connection", b"close")
+
+    def started(self, head: bytes) -> bytes:
+        """Note that an answer begins, with this head; return it."""
+        self.startedWriting = 1
+        if self.site.wire is not None:
+            self.site.wire(self, head)
+        return head
 
     def write(self, data: bytes) -> None:
         """Write a part of an answer; no error when the client has gone."""

@@ -366,9 +366,7 @@ def _head(
         fields.pop(b"content-length")
     lines = [b"%b %d %b" % (request.clientproto, status, reason_phrase(status))]
     lines += [_line(name, value) for values in fields.values() for name, value in values]
-    head = b"\r\n".join([*lines, b"", b""])
-    request.startedWriting = 1
-    return head
+    return request.started(b"\r\n".join([*lines, b"", b""]))
 
 
 def _bare_head(
@@ -383,9 +381,8 @@ def _bare_head(
     if "Content-Length: " not in fields:
         fields = f"{fields}Content-Length: {length_bytes}\r\n"
     closing = "" if request.channel_or_raise().persistent else "Connection: close\r\n"
-    request.startedWriting = 1
     lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{fields}\r\n"
-    return lines.encode("latin-1")
+    return request.started(lines.encode("latin-1"))
 
 
 @cache

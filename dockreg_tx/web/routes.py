@@ -20,6 +20,7 @@ from werkzeug.routing import BaseConverter
 from zope.interface import implementer
 
 from dockreg_tx.access.callers import Caller
+from dockreg_tx.metrics import METHODS, request_place
 from dockreg_tx.oci.errors import NameInvalid, RegistryError, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.oci.scopes import Scope
@@ -71,6 +72,7 @@ class Route:
     operations: Mapping[str, Operation]
     #: More headers for an error of this route.
     headers_of_error: Callable[[Call, Exception], Headers] = field(default=_no_headers)
+    is_repeatable: bool = True  # within its second
 
     @property
     def allow(self) -> str:
@@ -211,7 +213,8 @@ class Endpoint:
         self._guard = guard
         self._origins = origins
         self._auditor = auditor
-        self._recent = recent
+        self._recent = recent if route.is_repeatable else None
+        self._places = {method: request_place(route.endpoint, method) for method in METHODS}
 
     async def answer(self, request: RegistryRequest, /, **parts: str) -> None:
         """Answer a request; runs to its end although the client may have gone."""
@@ -243,6 +246,7 @@ class Endpoint:
 
     async def serve(self, request: RegistryRequest, aim: Aim) -> None:
         """Answer what a request asks for; runs to its end although the client may have gone."""
+        request.counted_at = self._places[aim.method]
         recent, question = self._recent, request.question
         if recent is None or question is None:
             await self._serve(request, aim)
@@ -362,8 +366,7 @@ def _valid_name(parts: Mapping[str, str]) -> RepositoryName | None:
     try:
         return RepositoryName.parse(parts["name"]) if "name" in parts else None
     except NameInvalid:
-        # For later: strangers do not even learn that.
-        return None
+        return None  # For later: strangers do not even learn that.
 
 
 @implementer(IResource)

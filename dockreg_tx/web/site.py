@@ -12,6 +12,7 @@ from twisted.web import http, server
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
+from dockreg_tx.metrics import Counts, request_place
 from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
@@ -56,6 +57,7 @@ class RegistrySite(server.Site):
         now: wall-clock time for the log and the Date header; None to take the clock's.
         connections_changed: told how many connections there are whenever that changes.
         client_of: returns the address of a request's client for the log; None to take the peer's.
+        counts: take every request.
         header_timeout_seconds, body_timeout_seconds, idle_timeout_seconds, stall_timeout_seconds: see
             ``surroundings.Limits``.
     """
@@ -70,6 +72,7 @@ class RegistrySite(server.Site):
         now: Now | None = None,
         connections_changed: Callable[[int], None] | None = None,
         client_of: Callable[[IRequest], str] | None = None,
+        counts: Counts | None = None,
         header_timeout_seconds: float = 10,
         body_timeout_seconds: float = 60,
         idle_timeout_seconds: float = 120,
@@ -88,9 +91,12 @@ class RegistrySite(server.Site):
         self.now = now or clock.seconds
         self.is_draining = False
         self.closes_idle = False
+        #: Takes each request with the head of its answer, while somebody wants to see them.
+        self.wire: Callable[[RegistryRequest, bytes], None] | None = None
         self._access_log = access_log
         self._connections_changed = connections_changed or _ignore
         self._client_of = client_of or _peer_of
+        self._counts = counts or Counts()
         self._channels: set[RegistryChannel] = set()
         self._requests: set[RegistryRequest] = set()
         self._running_handlers = 0
@@ -171,7 +177,8 @@ class RegistrySite(server.Site):
 
     def short_way(self, method: bytes, target: bytes) -> Any:
         """Return what answers a plain request for a target, None when it has to be parsed and rendered."""
-        find = getattr(self.resource, "short_way", None)
+        # Light requests do not keep all their fields.
+        find = None if self.wire is not None else getattr(self.resource, "short_way", None)
         return None if find is None else find(method, target)
 
     def channel_opened(self, channel: RegistryChannel) -> None:
@@ -220,20 +227,27 @@ class RegistrySite(server.Site):
 
     def log(self, request: http.Request) -> None:
         """Report a request that was answered, or whose client has gone."""
-        if self._access_log is None or not isinstance(request, RegistryRequest):
+        if not isinstance(request, RegistryRequest):
+            return
+        is_cut = request.is_over and not request.startedWriting
+        status = CLIENT_CLOSED_REQUEST if is_cut else request.code
+        duration_seconds = self.reactor.seconds() - request.began_at
+        received_bytes, sent_bytes = request.body.received_bytes, request.sentLength
+        place = request.counted_at or request_place("other", _text(request.method))
+        self._counts.add_request(place, status, duration_seconds, received_bytes, sent_bytes)
+        if self._access_log is None:
             return
         header = request.getHeader
-        is_cut = request.is_over and not request.startedWriting
         self._access_log(
             AccessEntry(
                 peer=self._client_of(cast("IRequest", request)),
                 user=request.user_name,
                 method=_text(request.method),
                 uri=_text(request.uri),
-                status=CLIENT_CLOSED_REQUEST if is_cut else request.code,
-                sent_bytes=request.sentLength,
-                received_bytes=request.body.received_bytes,
-                duration_seconds=self.reactor.seconds() - request.began_at,
+                status=status,
+                sent_bytes=sent_bytes,
+                received_bytes=received_bytes,
+                duration_seconds=duration_seconds,
                 request_id=request.request_id,
                 referer=_text(header(b"referer")),
                 user_agent=_text(header(b"user-agent")),
@@ -244,6 +258,7 @@ class RegistrySite(server.Site):
 
     def refused(self, channel: RegistryChannel, refusal: Refusal, request_id: str) -> None:
         """Report something that did not become a request."""
+        self._counts.add("dockreg_refused_heads")
         if self._access_log is None:
             return
         now = self.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dockreg_tx.web.exposition import Exposition
 from dockreg_tx.web.guard import Need, Rights
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.routes import Handle, Operation, Route
@@ -24,6 +25,7 @@ LOOK = ("pull", "push", "create")
 PUSH = ("push", "create")
 DELETE = ("delete",)
 CATALOG = ("catalog",)
+METRICS = ("metrics",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class Endpoints:
     """The nouns that answer."""
 
     health: Health
+    exposition: Exposition
     token: TokenService
     base: Base
     blobs: Blobs
@@ -56,6 +59,8 @@ def registry_routes(endpoints: Endpoints) -> list[Route]:
         Route("root", "/", _reading(Need.NOTHING, health.root)),
         Route("healthz", "/healthz", _reading(Need.NOTHING, health.alive)),
         Route("readyz", "/readyz", _reading(Need.NOTHING, health.ready)),
+        Route("debug.health", "/debug/health", _reading(Need.NOTHING, health.debug)),
+        Route("metrics", "/metrics", _reading(METRICS, endpoints.exposition.get), is_repeatable=False),
         Route(
             "token",
             "/token",

@@ -12,10 +12,11 @@ from dockreg_tx.settings import Settings, settings_of
 from dockreg_tx.settings_sources import Found
 
 #: Descriptors of a worker beside the standard ones: its words to the parent, the memory with the connection
-#: counts, then the listening sockets.
+#: counts, that with the metrics, then the listening sockets.
 STATUS_DESCRIPTOR = 3
 COUNTS_DESCRIPTOR = 4
-FIRST_LISTENER_DESCRIPTOR = 5
+METRICS_DESCRIPTOR = 5
+FIRST_LISTENER_DESCRIPTOR = 6
 #: Orders to a worker. Both end it; a retiring one lets idle connections make one more request.
 STOP = "stop"
 RETIRE = "retire"
@@ -29,6 +30,8 @@ class Brief:
     #: Does what one process of a server does: sweeps, collections.
     is_leader: bool
     instance_id: str
+    #: Its part of the memory with the metrics; 0 when all are taken.
+    metrics_region: int
     #: ``text`` or ``json``.
     log_form: str
     #: Plain value, source and place of each ``section.key``.

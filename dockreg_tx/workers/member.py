@@ -20,11 +20,20 @@ from zope.interface import implementer
 
 from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.listeners import bind
+from dockreg_tx.metrics import Counts, SharedCounts
 from dockreg_tx.preparation import make_ballast
 from dockreg_tx.service import RegistryService, keep_for_good
+from dockreg_tx.web.exposition import Exposition, Totals
 from dockreg_tx.web.site import RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
-from dockreg_tx.workers.brief import COUNTS_DESCRIPTOR, FIRST_LISTENER_DESCRIPTOR, RETIRE, Brief, word
+from dockreg_tx.workers.brief import (
+    COUNTS_DESCRIPTOR,
+    FIRST_LISTENER_DESCRIPTOR,
+    METRICS_DESCRIPTOR,
+    RETIRE,
+    Brief,
+    word,
+)
 
 #: How long a retiring worker keeps connections between two requests, and then waits for requests in flight.
 #: Its successor serves meanwhile, so a long push need not be cut.
@@ -114,15 +123,26 @@ class Worker(RegistryService):
     """
 
     def __init__(self, brief: Brief, *, reactor: Any, say: Callable[[bytes], None]) -> None:
+        self._brief = brief
         super().__init__(load=brief.settings, reactor=reactor, twistd_options={})
         self._instance_id = brief.instance_id
-        self._brief = brief
         self._say = say
         self._is_retiring = False
         # As all lines: to the standard output, which the parent reads.
         form = entry_form(brief.log_form, {"worker": brief.number, "pid": os.getpid()})
         self._access_log = AccessLog(sys.stdout, form, clock=reactor)
-        self._counts = ConnectionCounts(COUNTS_DESCRIPTOR)
+        self._connections = ConnectionCounts(COUNTS_DESCRIPTOR)
+
+    def _join_counts(self) -> tuple[Counts, Totals]:
+        """Count where the parent and the others see it; alone, if another release laid the memory out."""
+        shared = SharedCounts(METRICS_DESCRIPTOR)
+        if self._brief.metrics_region == 0 or not shared.is_ours():
+            return super()._join_counts()
+        return Counts(shared.region(self._brief.metrics_region)), shared.totals
+
+    def _serve_metrics(self, exposition: Exposition) -> None:
+        """Leave the listener to the parent."""
+        self._rendering.start()
 
     def start(self) -> None:
         """Open everything and tell the parent when connections are accepted.
@@ -143,19 +163,20 @@ class Worker(RegistryService):
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         inherited = InheritedSockets(FIRST_LISTENER_DESCRIPTOR)
-        ports = bind(self._reactor, self._settings, site, inherited.endpoint)
+        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificate)
         for port in ports:
-            accept_fairly(port, self._reactor, partial(self._counts.is_ahead, self._brief.number))
+            accept_fairly(port, self._reactor, partial(self._connections.is_ahead, self._brief.number))
         return ports
 
     def _count_connections(self, count: int) -> None:
         # A retiring worker's place belongs to its successor.
         if not self._is_retiring:
-            self._counts[self._brief.number] = count
+            self._connections[self._brief.number] = count
 
     def _running(self, users: int) -> None:
         self._count_connections(0)
         signal.signal(signal.SIGTERM, self._stop_on_signal)
+        self._sample()
         keep_for_good()
         if self._brief.is_leader:
             self._begin_loops()
@@ -186,6 +207,8 @@ class Worker(RegistryService):
     async def _retire(self) -> None:
         await self._stop_accepting()
         self._end_loops()
+        self._counts.forget_shared()
+        self._sample()
         self._look_after_gate()
         if self._site is not None:
             await self._site.retire(idle_seconds=RETIRE_IDLE_SECONDS, timeout_seconds=RETIRE_SECONDS)

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from dockreg_tx.workers.brief import (
     COUNTS_DESCRIPTOR,
     FIRST_LISTENER_DESCRIPTOR,
+    METRICS_DESCRIPTOR,
     STATUS_DESCRIPTOR,
     Brief,
     brief_line,
@@ -67,11 +68,12 @@ class WorkerProcess(ProcessProtocol):
         self._lines = {1: Lines(), 2: Lines(), STATUS_DESCRIPTOR: Lines()}
         self._last_error = ""
 
-    def spawn(self, reactor: Any, counts: int, listeners: Sequence[int]) -> None:
-        """Start the process, with the descriptors of the connection counts and of the listening sockets."""
+    def spawn(self, reactor: Any, counts: int, metrics: int, listeners: Sequence[int]) -> None:
+        """Start the process, with the descriptors of both kinds of counts and of the listening sockets."""
         self._reactor = reactor
         self.started_at_seconds = reactor.seconds()
-        sockets = {COUNTS_DESCRIPTOR: counts, **dict(enumerate(listeners, FIRST_LISTENER_DESCRIPTOR))}
+        memory = {COUNTS_DESCRIPTOR: counts, METRICS_DESCRIPTOR: metrics}
+        sockets = {**memory, **dict(enumerate(listeners, FIRST_LISTENER_DESCRIPTOR))}
         reactor.spawnProcess(
             self,
             sys.executable,

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 
+from dockreg_tx import metrics
 from dockreg_tx.listeners import StartRefused, bind, check_certificates
 from dockreg_tx.logs import line_form
 from dockreg_tx.server import DRAIN_SECONDS, Server, say_refusal
@@ -84,6 +85,9 @@ class Supervisor(Server):
         self._ports = bind(self._reactor, self._settings, Nobody())
         for text, port in zip(self._settings.server.listen, self._ports, strict=True):
             self._leave_to_workers(text, port)
+        self._metrics_memory = metrics.shared_memory()
+        self._metrics = metrics.SharedCounts(self._metrics_memory)
+        self._serve_metrics(self._make_exposition(self._metrics.totals))
         self._memory = shared_memory(len(self._posts))
         self._counts = ConnectionCounts(self._memory)
         self._reactor.callWhenRunning(self._running)
@@ -110,12 +114,15 @@ class Supervisor(Server):
             number=number,
             is_leader=number == 1,
             instance_id=self._instance_id,
+            metrics_region=self._metrics.take(),
             log_form=self._log_form,
             found=found_of(settings),
         )
         worker = WorkerProcess(brief, relay=self._relay, closed=self._close_if_left, gone=self._gone)
         self._alive.add(worker)
-        worker.spawn(self._reactor, self._memory, [_descriptor(port) for port in self._ports])
+        worker.spawn(
+            self._reactor, self._memory, self._metrics_memory, [_descriptor(port) for port in self._ports]
+        )
         late = self._reactor.callLater(READY_SECONDS, worker.give_up)
         worker.started.addCallback(_cancelling(late))
         return worker
@@ -128,6 +135,7 @@ class Supervisor(Server):
 
     def _gone(self, worker: WorkerProcess) -> None:
         self._alive.discard(worker)
+        self._metrics.give_back(worker.brief.metrics_region)
         if self._all_gone is not None:
             self._close_if_left()
             if not self._alive:
@@ -248,7 +256,9 @@ class Supervisor(Server):
         if self._alive:
             await gone
         _cancel(limit)
+        await self._stop_serving_metrics()
         os.close(self._memory)
+        os.close(self._metrics_memory)
         self._lock.release()
         self.notifier.fall_silent()
 

@@ -13,8 +13,10 @@ from dockreg_tx.assembly import Surroundings, assemble
 from dockreg_tx.blobs.ballast import Ballast
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import InlineBlocking
+from dockreg_tx.metrics import Counts
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.settings import load_settings
+from dockreg_tx.web.exposition import Exposition
 from dockreg_tx.web.site import RegistrySite
 from tests.blobs.roots import make_root
 from tests.fuzz.server import Wire
@@ -64,6 +66,8 @@ class DiskServer:
                 passwords=blocking,
                 auditing=blocking,
                 parsing=blocking,
+                counts=Counts(),
+                exposition=Exposition(totals=list, blocking=blocking, version="fuzz"),
             ),
         )
         self._site = RegistrySite(registry.resource, clock=self._clock, new_request_id=self._new_id)

@@ -6,6 +6,7 @@ Another place to look at is one more line in ``places``, another way in one more
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -67,6 +68,7 @@ class CanaryCase(SynchronousTestCase):
             "hash of the file": self.file_hash,
         }
         self.answers: list[Answer] = []
+        self.last_metrics = b""
         self.printed: list[str] = []
 
     # --- ways in
@@ -203,7 +205,7 @@ class CanaryCase(SynchronousTestCase):
     # --- places
 
     def places(self) -> Iterator[tuple[str, bytes]]:
-        """Yield every place with its bytes; metrics will be one."""
+        """Yield every place with its bytes."""
         yield "log", "\n".join(self.server.output).encode()
         for path in sorted(self.server.root.rglob("*")):
             if path.is_file():
@@ -214,8 +216,19 @@ class CanaryCase(SynchronousTestCase):
             yield f"head of answer {number}", head.encode()
             if answer.status >= 400:
                 yield f"body of answer {number}", answer.body
+        yield "metrics", self.metrics()
         yield "printed by the command", "\n".join(self.printed).encode()
         yield from processes()
+
+    def metrics(self) -> bytes:
+        """Return the page of metrics; the last one after the server has stopped."""
+        with contextlib.suppress(OSError), Connection(self.server.port) as connection:
+            answer = connection.request(
+                "GET", "/metrics", b"", {"Authorization": basic("admin", self.server.admin_password)}
+            )
+            self.assertIn(b"dockreg_logins_total", answer.body)
+            self.last_metrics = answer.body
+        return self.last_metrics
 
     def hits(self) -> list[str]:
         """Return where which secret was found."""

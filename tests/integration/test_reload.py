@@ -64,6 +64,20 @@ class ReloadTests(SynchronousTestCase):
         self.assertTrue(any("anonymus" in line for line in self.server.output))
         self.assertEqual(200, self.status())
 
+    def test_wire(self) -> None:
+        """SIGHUP switches the heads of requests and answers on and off; credentials are hidden."""
+        for switch, is_on in (("false", False), ("true", True), ("false", False)):
+            self.settings.write_text(f'[access]\nanonymous = "none"\n[log]\nwire = {switch}\n')
+            self.server.output.clear()
+            os.kill(self.server.pid, signal.SIGHUP)
+            self.wait_for_output("settings reloaded")
+            self.assertEqual(401, self.status("admin:nobody knows"))
+            self.wait_for_output("GET /v2/ HTTP/1.1")
+            if is_on:
+                self.wait_for_output("Authorization: Basic [hidden]")
+                self.wait_for_output("< HTTP/1.1 401 Unauthorized")
+            self.assertEqual(is_on, any("dockreg.wire" in line for line in self.server.output))
+
     def test_users(self) -> None:
         """Users changed by the admin command are changed for the next request."""
         self.assertEqual(401, self.status("carol:first"))

@@ -17,12 +17,15 @@ from twisted.web.http_headers import Headers
 
 from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Grant, Principal, anonymous_principal
+from dockreg_tx.blocking import InlineBlocking
+from dockreg_tx.metrics import Counts, totals
 from dockreg_tx.oci.errors import Unauthorized
 from dockreg_tx.registry.push import ManifestRules
 from dockreg_tx.registry.search import Search
 from dockreg_tx.web.answers import Answer
 from dockreg_tx.web.audit import Auditor
 from dockreg_tx.web.calls import Call
+from dockreg_tx.web.exposition import Exposition
 from dockreg_tx.web.guard import Guard
 from dockreg_tx.web.health import Health
 from dockreg_tx.web.links import Links
@@ -117,9 +120,13 @@ class Reply:
 def endpoints_of(world: World, token: TokenService | None = None) -> Endpoints:
     """Return everything that answers, over the backends of a world."""
     links = Links()
+    counts = Counts()
     return Endpoints(
         token=token or cast("TokenService", _NoTokens()),
         health=Health(checks={"database": world.records.check}),
+        exposition=Exposition(
+            totals=lambda: totals([counts.slots]), blocking=InlineBlocking(), version="test"
+        ),
         base=Base(),
         blobs=Blobs(pull=world.pull, remove=world.remove, new_boundary=lambda: "boundary-of-the-tests"),
         uploads=UploadSessions(uploads=world.uploads, push=world.push, links=links),

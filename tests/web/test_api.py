@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.web.calls import Call
+from dockreg_tx.web.health import Health
 from tests.registry.world import OCI_INDEX, OCI_MANIFEST
 from tests.web.api import ApiCase, Reply
 
@@ -510,7 +514,18 @@ class HealthTests(ApiCase):
 
     async def test_no_credentials(self) -> None:
         """Health needs no credentials, and is never text/html."""
-        for path in ("/", "/healthz", "/readyz"):
+        for path in ("/", "/healthz", "/readyz", "/debug/health"):
             reply = await self.call("GET", path, user=None)
             self.assertEqual(200, reply.status)
             self.assertNotIn("html", str(reply.header("Content-Type")))
+
+    async def test_debug_health(self) -> None:
+        """``/debug/health`` is an empty object while all is well, else 503 with each check that fails."""
+        self.assertEqual({}, (await self.call("GET", "/debug/health", user=None)).json)
+
+        async def check() -> None:
+            raise StoreUnavailable("the disk is gone")
+
+        failing = Health(checks={"database": check})
+        answer = await failing.debug(cast("Call", None))
+        self.assertEqual((503, b'{"database":"the disk is gone"}'), (answer.status, answer.body))

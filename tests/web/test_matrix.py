@@ -18,6 +18,7 @@ from tests.web.tokens import GRANTS, START, TokenCase
 
 DIGEST = Digest.of(b"never pushed")
 OPEN, PASSWORD, LOGIN, CATALOG = "open", "password", "login", "catalog"
+METRICS = "metrics"
 LOOK = frozenset({"pull", "push", "create"})
 PUSH = frozenset({"push", "create"})
 PULL = frozenset({"pull"})
@@ -31,6 +32,10 @@ EXPECTED: dict[tuple[str, str], str | frozenset[str]] = {
     ("healthz", "HEAD"): OPEN,
     ("readyz", "GET"): OPEN,
     ("readyz", "HEAD"): OPEN,
+    ("debug.health", "GET"): OPEN,
+    ("debug.health", "HEAD"): OPEN,
+    ("metrics", "GET"): METRICS,
+    ("metrics", "HEAD"): METRICS,
     ("jwks", "GET"): OPEN,
     ("jwks", "HEAD"): OPEN,
     ("ping", "GET"): OPEN,
@@ -75,6 +80,7 @@ RIGHTS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "team": (ALL, frozenset()),
     "denied": (frozenset(), ALL),
     "nobody": (frozenset(), frozenset()),
+    "watcher": (frozenset(), frozenset()),
 }
 EVERY_SCOPE = "+".join(
     [*(f"repository:{name}:pull,push,delete" for name in REPOSITORIES), "registry:catalog:*"]
@@ -128,6 +134,8 @@ class MatrixTests(TokenCase):
 
     def expect(self, cell: Cell, user: str, *, limits: frozenset[str] = ALL) -> int:
         """Return the status class for a user."""
+        if cell.expected == METRICS:
+            return 200 if user in ("admin", "watcher") and limits == ALL else 403
         if isinstance(cell.expected, str):
             return 200
         return 200 if cell.expected & RIGHTS[user][cell.repository] & limits else 403
@@ -143,7 +151,7 @@ class MatrixTests(TokenCase):
         for user in RIGHTS:
             token = (await self.ask(EVERY_SCOPE, user=user))["token"]
             for cell in self.cells():
-                expected = 401 if cell.expected == PASSWORD else self.expect(cell, user)
+                expected = 401 if cell.expected in (PASSWORD, METRICS) else self.expect(cell, user)
                 await self.check(expected, cell, bearer(token), f"token of {user}")
 
     async def test_tokens_without_scopes(self) -> None:
@@ -206,7 +214,9 @@ class AnonymousMatrixTests(TokenCase):
         for cell in cells_of(registry_routes(endpoints_of(self.world, self.access.token))):
             reply = await self.call(cell.method, cell.path, user=None)
             status = 401 if reply.status in (401, 403) else 200
-            self.assertEqual(401 if cell.expected == DELETE else 200, status, f"{cell.method} {cell.path}")
+            self.assertEqual(
+                401 if cell.expected in (DELETE, METRICS) else 200, status, f"{cell.method} {cell.path}"
+            )
 
 
 def basic(user: str, password: str) -> dict[str, str]:

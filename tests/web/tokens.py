@@ -33,6 +33,7 @@ GRANTS: dict[str, tuple[str, ...]] = {
     "team": ("*:team/**",),
     "denied": ("*:**", "!*:team/**"),
     "nobody": (),
+    "watcher": ("metrics",),
 }
 
 

@@ -99,7 +99,14 @@ class BriefTests(SynchronousTestCase):
     def test_round_trip(self) -> None:
         """A worker gets the very settings of its parent."""
         settings = self.settings(listen=["tcp:1", "tcp:2"], workers="3")
-        brief = Brief(number=2, is_leader=False, instance_id="x", log_form="text", found=found_of(settings))
+        brief = Brief(
+            number=2,
+            is_leader=False,
+            instance_id="x",
+            metrics_region=5,
+            log_form="text",
+            found=found_of(settings),
+        )
         received = read_brief(brief_line(brief))
         self.assertEqual(settings, received.settings())
         self.assertEqual((2, False, "x"), (received.number, received.is_leader, received.instance_id))

@@ -1,0 +1,106 @@
+"""``/metrics`` of a running server: one sum over its workers, whoever answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.server import RegistryProcess, free_port
+from tests.integration.sockets import Connection, basic
+
+REQUESTS = 30
+DEADLINE_SECONDS = 20.0
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    """Return the sum of the samples of a name that have these labels."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+class MetricsTests(SynchronousTestCase):
+    def serve(self, workers: int) -> RegistryProcess:
+        """Start a server with a listener for metrics."""
+        temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
+        self.addCleanup(temporary.cleanup)
+        self.metrics_port = free_port()
+        server = RegistryProcess(
+            Path(temporary.name) / "root",
+            options=["--workers", str(workers)],
+            environment={
+                "DOCKREG_SERVER_METRICS_LISTEN": f"tcp:{self.metrics_port}:interface=127.0.0.1",
+            },
+        )
+        server.start()
+        self.addCleanup(server.stop)
+        return server
+
+    def page(self) -> str:
+        """Return what the listener of its own answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def ask(self, server: RegistryProcess, count: int) -> None:
+        """Ask for the base, over so many connections."""
+        for _ in range(count):
+            with Connection(server.port) as connection:
+                self.assertEqual(401, connection.request("GET", "/v2/").status)
+
+    def answered(self) -> float:
+        """Return how many such requests were counted."""
+        return total(self.page(), "dockreg_requests_total", endpoint="base", method="GET", status="4xx")
+
+    def wait_for_workers(self, number: int) -> None:
+        """Return when so many workers count."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while total(self.page(), "dockreg_workers") != number:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def test_one_process(self) -> None:
+        """One process counts each request; its other addresses have nothing on that listener."""
+        server = self.serve(1)
+        self.ask(server, REQUESTS)
+        self.assertEqual(REQUESTS, self.answered())
+        with Connection(self.metrics_port) as connection:
+            self.assertEqual(404, connection.request("GET", "/v2/").status)
+        with Connection(server.port) as connection:
+            self.assertEqual(401, connection.request("GET", "/metrics").status)
+
+    def test_workers(self) -> None:
+        """Parent and workers tell the same sum; no counter falls when workers die or are replaced."""
+        server = self.serve(2)
+        self.ask(server, REQUESTS)
+        self.assertEqual(REQUESTS, self.answered())
+        admin = {"Authorization": basic("admin", server.admin_password)}
+        for _ in range(4):
+            with Connection(server.port) as connection:
+                text = connection.request("GET", "/metrics", b"", admin).body.decode()
+            counted = total(text, "dockreg_requests_total", endpoint="base", method="GET", status="4xx")
+            self.assertEqual(REQUESTS, counted)
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while children[0] in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        self.wait_for_workers(2)
+        self.assertEqual(REQUESTS, self.answered())
+        os.kill(server.pid, signal.SIGHUP)
+        while not any("settings reloaded" in line for line in server.output):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        self.ask(server, REQUESTS)
+        self.assertEqual(2 * REQUESTS, self.answered())
