@@ -600,8 +600,15 @@ class CollectRecords(Protocol):
         """Return those that no blob is recorded for."""
         ...
 
-    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
-        """Move bytes that no blob is recorded for; False when one is."""
+    async def collect_orphans(
+        self,
+        digests: Sequence[Digest],
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
+    ) -> list[Verdict]:
+        """Move the bytes of those that no blob is recorded for, in one transaction as ``collect_blobs``."""
         ...
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
