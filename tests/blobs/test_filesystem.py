@@ -78,6 +78,7 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
         for number, expected in (
             (errno.ENOSPC, StorageFull),
             (errno.EDQUOT, StorageFull),
+            (errno.EFBIG, StorageFull),
             (errno.EIO, StoreUnavailable),
             (errno.EROFS, StoreUnavailable),
         ):

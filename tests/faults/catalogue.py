@@ -178,13 +178,14 @@ _SCALE = (
 _DISKS = (
     Campaign(
         name="full-disk",
-        promise="A full disk, no inodes, no descriptors, no memory: clean refusals, nothing acknowledged is "
-        "harmed, reads go on, deletes and collections make room, and pushes work again without a restart.",
+        promise="A full disk or quota, no inodes, no descriptors, no memory: clean refusals, nothing "
+        "acknowledged is harmed, reads go on, deletes and collections make room, and pushes work again "
+        "without a restart.",
         goal=201,
         cycle="numbers of free blocks",
         work=others.full_disks,
         controls={"takes a full disk for success": others.forgiven_errors, "no ballast": others.no_ballast},
-        missing=loops.missing,
+        missing=lambda: loops.missing() or points.missing(),
     ),
     Campaign(
         name="broken-disk",

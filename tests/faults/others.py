@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.faults import broken_disk, clocks, flips, full_disk, logins, loops, workers
+from tests.faults import broken_disk, clocks, flips, full_disk, logins, loops, refusals, workers
 from tests.faults.figures import Step, Steps
 
 #: Steps, flips and ticks that are looked at together.
@@ -50,7 +50,13 @@ def full_disks(cycles: int, seed: int) -> Steps:
             failures=wrong,
             counts={"refused": scene.witness.refused, "ballasts_given_up": given_up},
         )
-    for run in (full_disk.run_inodes, full_disk.run_descriptors, full_disk.run_memory):
+    for run in (
+        full_disk.run_inodes,
+        full_disk.run_descriptors,
+        full_disk.run_memory,
+        refusals.run_quota,
+        refusals.run_file_limit,
+    ):
         yield Step(cycles=0, failures=run(seed))
 
 

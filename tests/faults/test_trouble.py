@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults import broken_disk, clocks, faulty_disk, flips, full_disk, loops, others
+from tests.faults import broken_disk, clocks, faulty_disk, flips, full_disk, loops, others, points, refusals
 
 SEED = 20260214
 
@@ -41,6 +41,18 @@ class LimitTests(SynchronousTestCase):
     def test_memory(self) -> None:
         """Without memory nothing is harmed, and the server goes on when there is some."""
         self.assertEqual([], full_disk.run_memory(SEED))
+
+
+class RefusalTests(SynchronousTestCase):
+    skip = points.missing() or None
+
+    def test_quota(self) -> None:
+        """A full quota is a full disk: 507, deletes with the room of the ballast, and no restart."""
+        self.assertEqual([], refusals.run_quota(SEED, 1))
+
+    def test_file_limit(self) -> None:
+        """Files that must not grow are refused with 507, and nobody takes the disk for broken."""
+        self.assertEqual([], refusals.run_file_limit(SEED))
 
 
 class BrokenDiskTests(SynchronousTestCase):
