@@ -117,6 +117,21 @@ class OpenBlob(Protocol):
         """
         ...
 
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell at once whether these bytes are in memory; samples of them are looked at.
+
+        Where that cannot be known the answer is no.
+        """
+        ...
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        """Bring these bytes into memory, so that ``os.sendfile`` does not wait for the disk.
+
+        Raises:
+            StoreUnavailable: the disk failed.
+        """
+        ...
+
     def suspect(self) -> None:
         """Note that it could not be read to its end, so that the scrub looks at it soon."""
         ...

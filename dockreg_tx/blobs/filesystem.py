@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from dockreg_tx.blobs.cached import CachedFiles
+from dockreg_tx.blobs.cached import SAMPLE_BYTES, CachedFiles
 from dockreg_tx.blobs.disk import Disk, OpenFile, refusal_of, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.placing import Placing
@@ -53,6 +53,27 @@ class FileBlob:
     def _read_at(self, offset_bytes: int, length_bytes: int) -> bytes:
         with refusals(), self._file.use() as descriptor:
             return os.pread(descriptor, length_bytes, offset_bytes)
+
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell at once whether these bytes are in memory."""
+        return self._cached.holds(self._file.fileno(), offset_bytes, length_bytes)
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        """Bring these bytes into memory."""
+        await self._blocking.run(self._read_ahead, offset_bytes, length_bytes)
+
+    def _read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        end_bytes, buffer = offset_bytes + length_bytes, memoryview(bytearray(SAMPLE_BYTES))
+        with refusals(), self._file.use() as descriptor:
+            # Or the kernel would mark pages, and whoever sends those has to begin the next reads of the disk.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            for piece_bytes in range(offset_bytes, end_bytes, SAMPLE_BYTES):
+                os.posix_fadvise(descriptor, piece_bytes, SAMPLE_BYTES, os.POSIX_FADV_WILLNEED)
+            while offset_bytes < end_bytes:
+                count = os.preadv(descriptor, [buffer[: end_bytes - offset_bytes]], offset_bytes)
+                if not count:
+                    return
+                offset_bytes += count
 
     def suspect(self) -> None:
         """Note that it could not be read to its end."""

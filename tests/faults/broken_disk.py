@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.blobs.roots import forget_cached
 from tests.faults.faulty_disk import STALL_SECONDS, FaultyDisk, abort
 from tests.faults.loops import SmallDisk, say
 from tests.faults.witness import REPOSITORY, Witness
@@ -93,7 +94,7 @@ def run_reads(seed: int) -> list[str]:
         witness.push(LAYER_BYTES)
         digest = max(witness.blobs, key=lambda each: witness.blobs[each])
         encoded = digest.partition(":")[2]
-        disk.forget_cached(server.root / "blobs" / "sha256" / encoded[:2] / encoded)
+        forget_cached(str(server.root / "blobs" / "sha256" / encoded[:2] / encoded))
         disk.break_down("read")
         with witness.connect() as client:
             try:
