@@ -10,6 +10,7 @@ from functools import partial
 
 from tests.faults import crowds, faulty_disk, loops, others, points, scale
 from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, rebuild_after_loss
+from tests.faults.broken_disk import LATENCY_SECONDS
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.collection import crashes, race
 from tests.faults.disks import missing
@@ -190,10 +191,14 @@ _DISKS = (
     Campaign(
         name="broken-disk",
         promise="Errors of the disk, a read-only one and a slow one: nothing acknowledged is harmed, a "
-        "failed fsync is never repeated, reads go on.",
+        "failed fsync is never repeated, reads go on, and the reactor does not wait.",
         goal=50,
         work=others.broken_disks,
-        controls={"repeats a failed fsync": others.repeated_fsync},
+        controls={
+            "repeats a failed fsync": others.repeated_fsync,
+            "sends what is not in memory": others.sent_by_waiting,
+        },
+        ceilings={"p99_latency_milliseconds": LATENCY_SECONDS * 1000},
         missing=faulty_disk.missing,
     ),
     Campaign(

@@ -66,6 +66,15 @@ class BrokenDiskTests(SynchronousTestCase):
         """A blob that cannot be read is cut off, not cut short."""
         self.assertEqual([], broken_disk.run_reads(SEED))
 
+    def test_slow_reads(self) -> None:
+        """Blobs that a slow disk has to be read for come whole, and the reactor does not wait for it."""
+        self.assertEqual([], broken_disk.run_slow_reads(SEED, 1).wrong)
+
+    def test_sent_by_waiting(self) -> None:
+        """A server that lets the kernel send what is not in memory is caught."""
+        (step,) = others.sent_by_waiting(1, SEED)
+        self.assertNotEqual([], step.wrong)
+
 
 class ReadOnlyTests(SynchronousTestCase):
     skip = loops.missing() or None
