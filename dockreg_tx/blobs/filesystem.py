@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable
 from functools import partial
 
-from dockreg_tx.blobs.cached import SAMPLE_BYTES, CachedFiles
+from dockreg_tx.blobs.cached import CachedFiles
 from dockreg_tx.blobs.disk import Disk, OpenFile, refusal_of, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.placing import Placing
@@ -63,14 +63,12 @@ class FileBlob:
         await self._blocking.run(self._read_ahead, offset_bytes, length_bytes)
 
     def _read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
-        end_bytes, buffer = offset_bytes + length_bytes, memoryview(bytearray(SAMPLE_BYTES))
-        with refusals(), self._file.use() as descriptor:
-            # Or the kernel would mark pages, and whoever sends those has to begin the next reads of the disk.
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-            for piece_bytes in range(offset_bytes, end_bytes, SAMPLE_BYTES):
-                os.posix_fadvise(descriptor, piece_bytes, SAMPLE_BYTES, os.POSIX_FADV_WILLNEED)
+        with refusals(), self._file.use() as descriptor, open(os.devnull, "wb", buffering=0) as nowhere:
+            # This waits for the disk, and copies nothing.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            end_bytes = offset_bytes + length_bytes
             while offset_bytes < end_bytes:
-                count = os.preadv(descriptor, [buffer[: end_bytes - offset_bytes]], offset_bytes)
+                count = os.sendfile(nowhere.fileno(), descriptor, offset_bytes, end_bytes - offset_bytes)
                 if not count:
                     return
                 offset_bytes += count

@@ -8,6 +8,7 @@ is the caller's, after ``send_blob`` has returned or raised, however it went.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from twisted.internet import tcp
@@ -92,15 +93,15 @@ async def send_parts(
         return
     length_bytes = sum(len(part) if isinstance(part, bytes) else part[2] for part in parts)
     is_silent = request.method == b"HEAD" or status in _BODILESS
-    first = b"" if is_silent else await _first_chunk(request, parts)
+    first = _Beginning() if is_silent else await _beginning(request, parts)
     if _has_gone(request):
         return
     head = _head(request, status, headers, length_bytes=length_bytes, is_silent=is_silent)
     request.channel_or_raise().write(head)
     try:
-        for number, part in enumerate(() if is_silent else parts):
-            await _send_part(request, part, first, is_first=number == 0)
-            first = b""
+        for part in () if is_silent else parts:
+            await _send_part(request, part, first)
+            first = _Beginning()
     except ClientGone:
         return
     except (OSError, StoreUnavailable, _TruncatedBlob) as error:
@@ -132,23 +133,33 @@ def _has_gone(request: RegistryRequest) -> bool:
     return request.is_over
 
 
-async def _first_chunk(request: RegistryRequest, parts: Sequence[bytes | Slice]) -> bytes:
-    """Read the first chunk while an error can still be answered, or have it in memory for sendfile."""
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What was read of a blob before the head went out: a chunk, or so much that sendfile need not wait."""
+
+    chunk: bytes = b""
+    ready_bytes: int = 0
+    is_cold: bool = False
+
+
+async def _beginning(request: RegistryRequest, parts: Sequence[bytes | Slice]) -> _Beginning:
+    """Read the beginning while an error can still be answered."""
     if not parts or isinstance(parts[0], bytes):
-        return b""
+        return _Beginning()
     blob, start, length = parts[0]
     try:
         if _descriptor_for(request, blob) is None:
-            return await blob.read_at(start, min(length, CHUNK_BYTES))
-        if not blob.is_cached(start, window_bytes := min(length, WINDOW_BYTES)):
-            await blob.read_ahead(start, window_bytes)
-        return b""
+            return _Beginning(await blob.read_at(start, min(length, CHUNK_BYTES)))
+        ready_bytes = min(length, WINDOW_BYTES)
+        if is_cold := not blob.is_cached(start, ready_bytes):
+            await blob.read_ahead(start, ready_bytes)
+        return _Beginning(b"", ready_bytes, is_cold)
     except StoreUnavailable:
         blob.suspect()
         raise
 
 
-async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes, *, is_first: bool) -> None:
+async def _send_part(request: RegistryRequest, part: bytes | Slice, beginning: _Beginning) -> None:
     if _has_gone(request):
         raise ClientGone
     if isinstance(part, bytes):
@@ -158,10 +169,10 @@ async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes
     blob, start, length = part
     descriptor = _descriptor_for(request, blob)
     if descriptor is None:
-        await _Pump(request, blob, start, length).run(first)
+        await _Pump(request, blob, start, length).run(beginning.chunk)
     elif length:
         sender = FileSender(request, blob, descriptor, start, length)
-        await sender.run(ready_bytes=min(length, WINDOW_BYTES) if is_first else 0)
+        await sender.run(ready_bytes=beginning.ready_bytes, is_cold=beginning.is_cold)
 
 
 def _descriptor_for(request: RegistryRequest, blob: OpenBlob) -> int | None:

@@ -47,23 +47,26 @@ class FileSender:
         #: Up to here the bytes are in memory, as far as one can know.
         self._ready_end = start
         self._is_reading = False
+        self._is_cold = False
         self._done: Deferred[None] = Deferred()
         self._transport: Any = request.transport
         self._channel = request.channel_or_raise()
         self._has_begun = False
         self._is_gone = False
 
-    async def run(self, *, ready_bytes: int) -> None:
+    async def run(self, *, ready_bytes: int, is_cold: bool) -> None:
         """Send everything.
 
         Args:
             ready_bytes: how many of the first bytes are known to be in memory.
+            is_cold: the disk had to be asked for them.
 
         Raises:
             ClientGone: the connection was lost.
             OSError, StoreUnavailable: the file could not be read.
         """
         self._ready_end += ready_bytes
+        self._is_cold = is_cold
         self._request.output_lost = self.stopProducing
         # This calls resumeProducing once, before the headers are out.
         self._channel.lend_transport(self)
@@ -101,10 +104,12 @@ class FileSender:
         window_bytes = min(WINDOW_BYTES, self._end - self._ready_end)
         if self._is_reading or not window_bytes or self._ready_end - self._position >= WINDOW_BYTES:
             return
-        if self._blob.is_cached(self._ready_end, window_bytes):
+        # The kernel begins its next reads of a file with whoever comes to certain bytes of the last ones.
+        # Once the disk had to be asked, that must be a thread.
+        if not self._is_cold and self._blob.is_cached(self._ready_end, window_bytes):
             self._ready_end += window_bytes
             return
-        self._is_reading = True
+        self._is_cold = self._is_reading = True
         reading = Deferred.fromCoroutine(self._blob.read_ahead(self._ready_end, window_bytes))
         reading.addCallbacks(self._have_read, self._could_not_read, callbackArgs=(window_bytes,))
 
