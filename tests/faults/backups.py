@@ -26,6 +26,7 @@ from dockreg_tx.records.copying import live_blobs
 from dockreg_tx.records.migrations import migrate, shipped_scripts
 from dockreg_tx.records.rebuild import references_of
 from dockreg_tx.records.sqlite import InlineSqliteRecords
+from tests.faults.disks import Disk
 from tests.faults.dying import run_command
 from tests.faults.figures import Step, Steps
 from tests.faults.inspector import Inspector
@@ -69,6 +70,8 @@ class Registry:
         self.layout = RootLayout(self.root)
         self.random = random.Random(seed)
         self.acknowledged = 0
+        #: Where the backups lie, if its power is to be cut.
+        self.disk: Disk | None = None
         self.must("init")
 
     def must(self, *arguments: str) -> None:
@@ -118,6 +121,12 @@ class Registry:
         Path(self.layout.blob_path(digest)).write_bytes(content)
         return digest
 
+    def cut_power(self) -> None:
+        """Take from the disk of the backups, if they have one, all that was not flushed."""
+        if self.disk is not None:
+            self.disk.cut()
+            self.disk.restore()
+
     def state(self) -> Dump:
         """Return what the database holds."""
         return dump(self.layout.database)
@@ -152,7 +161,10 @@ def crash_backup(registry: Registry, figures: Figures, chance: random.Random, br
     states.append(registry.state())
     links = chance.choice(((), ("--copy",)))
     command = ("backup", registry.shelf, "--keep", "2", *links)
-    _kill(figures, chance, broken, *command, root=registry.root)
+    if _kill(figures, chance, broken, *command, root=registry.root) == 0:
+        # It said that it was done.
+        del states[0]
+    registry.cut_power()
     status, root = registry.restored()
     found = [] if status == 0 and dump(RootLayout(root).database) in states else [f"restore: {status}"]
     shutil.rmtree(root)
@@ -226,7 +238,7 @@ def crash_migration(registry: Registry, figures: Figures, chance: random.Random,
     return [] if users == [("alice",)] else [f"users are {users}"]
 
 
-def _kill(figures: Figures, chance: random.Random, broken: str, *command: str, root: str) -> None:
+def _kill(figures: Figures, chance: random.Random, broken: str, *command: str, root: str) -> int:
     """Run a command that dies at a step, of the last third every other time: there it cannot go back.
 
     One that came to its end tells how many steps there are.
@@ -236,6 +248,7 @@ def _kill(figures: Figures, chance: random.Random, broken: str, *command: str, r
     figures.crashes += status == -9
     if status == 0:
         figures.steps = max(10, steps * 21 // 20)
+    return status
 
 
 def _not_rebuilt(registry: Registry, expected: Dump) -> list[str]:
@@ -269,6 +282,25 @@ def crash(name: str, cycles: int, seed: int, *, broken: str = "") -> Figures:
             figures.acknowledged = registry.acknowledged
             if figures.lost and broken:
                 break
+    return figures
+
+
+def power_backup(cycles: int, seed: int, *, broken: str = "") -> Figures:
+    """Cut the power of the disk that backups lie on, at any step of one or right after it."""
+    figures, chance = Figures("power-backup" + (f" ({broken})" if broken else ""), seed), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as directory:
+        registry = Registry(Path(directory), seed)
+        registry.disk = Disk(Path(directory) / "disk")
+        try:
+            registry.shelf = str(registry.disk.path / "shelf")
+            for _ in range(cycles):
+                figures.lost += crash_backup(registry, figures, chance, broken)
+                figures.cycles += 1
+                figures.acknowledged = registry.acknowledged
+                if figures.lost and broken:
+                    break
+        finally:
+            registry.disk.close()
     return figures
 
 

@@ -9,7 +9,7 @@ import tempfile
 from functools import partial
 
 from tests.faults import crowds, faulty_disk, loops, others, points, scale
-from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, rebuild_after_loss
+from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, power_backup, rebuild_after_loss
 from tests.faults.broken_disk import LATENCY_SECONDS
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.collection import crashes, race
@@ -255,6 +255,15 @@ _BACKUPS = (
         goal=50,
         work=as_work(rebuild_after_loss),
         controls={"does not flush the journal": as_work(rebuild_after_loss, "unflushed-journal")},
+    ),
+    Campaign(
+        name="power-backup",
+        promise="A backup that said it was done survives a power cut, and one that was cut off leaves those "
+        "before it whole.",
+        goal=200,
+        work=as_work(power_backup),
+        controls={"does not flush": as_work(power_backup, "flush-nothing")},
+        missing=missing,
     ),
     *(
         Campaign(
