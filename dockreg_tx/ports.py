@@ -117,6 +117,21 @@ class OpenBlob(Protocol):
         """
         ...
 
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell at once whether these bytes are in memory; samples of them are looked at.
+
+        Where that cannot be known the answer is no.
+        """
+        ...
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        """Bring these bytes into memory, so that ``os.sendfile`` does not wait for the disk.
+
+        Raises:
+            StoreUnavailable: the disk failed.
+        """
+        ...
+
     def suspect(self) -> None:
         """Note that it could not be read to its end, so that the scrub looks at it soon."""
         ...
@@ -600,8 +615,15 @@ class CollectRecords(Protocol):
         """Return those that no blob is recorded for."""
         ...
 
-    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
-        """Move bytes that no blob is recorded for; False when one is."""
+    async def collect_orphans(
+        self,
+        digests: Sequence[Digest],
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
+    ) -> list[Verdict]:
+        """Move the bytes of those that no blob is recorded for, in one transaction as ``collect_blobs``."""
         ...
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:

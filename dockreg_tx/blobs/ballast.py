@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from contextlib import suppress
 
@@ -10,10 +9,10 @@ from twisted.logger import Logger
 
 from dockreg_tx.blobs.disk import Disk, refusals
 from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.oci.errors import NO_ROOM
 
 #: At most this part of a disk is held back.
 SHARE = 16
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _log = Logger(namespace="dockreg.disk")
 
 
@@ -113,7 +112,7 @@ class Ballast:
         except OSError as error:
             with suppress(OSError):
                 os.unlink(passing)
-            if error.errno in _FULL:
+            if error.errno in NO_ROOM:
                 return False
             raise
         finally:

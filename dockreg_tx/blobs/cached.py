@@ -11,6 +11,8 @@ import os
 
 #: Longer reads go to a thread, or out by sendfile.
 READ_LIMIT_BYTES = 64 * 1024
+#: One byte of so many is looked for.
+SAMPLE_BYTES = 256 * 1024
 
 _OPENAT2 = 437
 _AT_FDCWD = -100
@@ -65,3 +67,19 @@ class CachedFiles:
                 self._can_read = False
             return None
         return bytes(buffer) if count == length_bytes else None
+
+    def holds(self, descriptor: int, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell whether so many bytes are in memory, by samples: they come and go by the hundred kilobytes."""
+        if not self._can_read:
+            return False
+        end_bytes = offset_bytes + length_bytes
+        samples = [*range(offset_bytes, end_bytes, SAMPLE_BYTES), end_bytes - 1]
+        return length_bytes == 0 or all(self._has_byte(descriptor, sample) for sample in samples)
+
+    def _has_byte(self, descriptor: int, offset_bytes: int) -> bool:
+        try:
+            return os.preadv(descriptor, [bytearray(1)], offset_bytes, os.RWF_NOWAIT) == 1
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._can_read = False
+            return False

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
+from dockreg_tx.oci.errors import NO_ROOM, StorageFull, StoreUnavailable
 
 #: Published content is never written again, not even by us.
 BLOB_MODE = 0o440
@@ -18,7 +18,6 @@ UPLOAD_MODE = 0o640
 _PARTS_LIMIT = 512
 
 Part = bytes | bytearray
-_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -26,7 +25,7 @@ def refusals() -> Iterator[None]:
     """Turn what the operating system refuses into what the registry answers.
 
     Raises:
-        StorageFull: no space, inodes or quota left.
+        StorageFull: no space, inodes or quota left, or a file that must not grow.
         StoreUnavailable: any other ``OSError``; its message names no path.
     """
     try:
@@ -37,8 +36,8 @@ def refusals() -> Iterator[None]:
 
 def refusal_of(error: OSError) -> StoreUnavailable:
     """Return what the registry answers for what the operating system refused."""
-    if error.errno in _OUT_OF_SPACE:
-        return StorageFull()
+    if error.errno in NO_ROOM:
+        return StorageFull(error.errno)
     reason = os.strerror(error.errno) if error.errno else "unknown error"
     return StoreUnavailable(f"the registry's disk refused: {reason}; try again later")
 

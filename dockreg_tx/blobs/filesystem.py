@@ -54,6 +54,25 @@ class FileBlob:
         with refusals(), self._file.use() as descriptor:
             return os.pread(descriptor, length_bytes, offset_bytes)
 
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell at once whether these bytes are in memory."""
+        return self._cached.holds(self._file.fileno(), offset_bytes, length_bytes)
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        """Bring these bytes into memory."""
+        await self._blocking.run(self._read_ahead, offset_bytes, length_bytes)
+
+    def _read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        with refusals(), self._file.use() as descriptor, open(os.devnull, "wb", buffering=0) as nowhere:
+            # This waits for the disk, and copies nothing.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            end_bytes = offset_bytes + length_bytes
+            while offset_bytes < end_bytes:
+                count = os.sendfile(nowhere.fileno(), descriptor, offset_bytes, end_bytes - offset_bytes)
+                if not count:
+                    return
+                offset_bytes += count
+
     def suspect(self) -> None:
         """Note that it could not be read to its end."""
         self._note_suspect()

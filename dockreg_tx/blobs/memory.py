@@ -32,6 +32,14 @@ class MemoryBlob:
             raise StoreUnavailable("the file is closed: its request has ended")
         return self._content[offset_bytes : offset_bytes + length_bytes]
 
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Return True: all is in memory."""
+        return True
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        """Do nothing but fail when it is closed."""
+        await self.read_at(offset_bytes, 0)
+
     def suspect(self) -> None:
         """Do nothing: memory can be read."""
 

@@ -6,6 +6,7 @@ Nothing here knows of HTTP beyond the number of a status; ``web/errors.py`` writ
 from __future__ import annotations
 
 import enum
+import errno
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -308,13 +309,20 @@ class StoreUnavailable(RegistryError):
     status = 503
 
 
+#: What the operating system says when there is no room: on the disk, within a quota, in one file.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
 class StorageFull(StoreUnavailable):
-    """The disk is full."""
+    """There is no room: the disk or its quota is full, or a file must not grow."""
 
     status = 507
 
-    def __init__(self) -> None:
-        super().__init__("the registry's disk is full: free space or ask its operator, then push again")
+    def __init__(self, number: int | None = None) -> None:
+        """Say what is full; ``number`` is one of ``NO_ROOM``."""
+        full = {errno.EDQUOT: "quota is full", errno.EFBIG: "files must not become this large (RLIMIT_FSIZE)"}
+        what = full.get(number or 0, "disk is full")
+        super().__init__(f"the registry's {what}: free space or ask its operator, then push again")
 
 
 class BodyBroken(RegistryError):

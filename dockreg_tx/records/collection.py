@@ -134,10 +134,54 @@ def collect_blobs(
     settle: SettleContent,
 ) -> list[Verdict]:
     """Remove those that are still dead, with their links and bytes: all bytes first, all rows second."""
+    verdicts = _move_content(
+        transaction,
+        digests,
+        lambda digest: transaction.value(_BLOB_IS_DEAD, digest=str(digest), **_times(cutoff)) is not None,
+        take=take,
+        is_enough=is_enough,
+        settle=settle,
+    )
+    for digest, verdict in verdicts.items():
+        if verdict is Verdict.REMOVED:
+            _forget_blob(transaction, digest, cutoff)
+    return list(verdicts.values())
+
+
+def collect_orphans(
+    transaction: Transaction,
+    digests: Sequence[Digest],
+    *,
+    take: TakeContent,
+    is_enough: Callable[[], bool],
+    settle: SettleContent,
+) -> list[Verdict]:
+    """Move the bytes of those that no blob is recorded for."""
+    verdicts = _move_content(
+        transaction,
+        digests,
+        lambda digest: transaction.value(_BLOB_STATE, digest=str(digest)) is None,
+        take=take,
+        is_enough=is_enough,
+        settle=settle,
+    )
+    return list(verdicts.values())
+
+
+def _move_content(
+    transaction: Transaction,
+    digests: Sequence[Digest],
+    may_go: Callable[[Digest], bool],
+    *,
+    take: TakeContent,
+    is_enough: Callable[[], bool],
+    settle: SettleContent,
+) -> dict[Digest, Verdict]:
+    """Move the bytes of those that may go, and settle all at once; nothing stays moved when that fails."""
     kept_files = len(transaction.undo)
     verdicts: dict[Digest, Verdict] = {}
     for digest in digests:
-        verdicts[digest] = _move_blob(transaction, digest, cutoff, take)
+        verdicts[digest] = _move_bytes(transaction, digest, take) if may_go(digest) else Verdict.KEPT
         if is_enough():
             break
     moved = [digest for digest, verdict in verdicts.items() if verdict is Verdict.REMOVED]
@@ -147,15 +191,11 @@ def collect_blobs(
         raise
     except StoreUnavailable:
         transaction.roll_back_files(kept_files)
-        return [Verdict.FAILED if verdict is Verdict.REMOVED else verdict for verdict in verdicts.values()]
-    for digest in moved:
-        _forget_blob(transaction, digest, cutoff)
-    return list(verdicts.values())
+        verdicts.update(dict.fromkeys(moved, Verdict.FAILED))
+    return verdicts
 
 
-def _move_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff, take: TakeContent) -> Verdict:
-    if transaction.value(_BLOB_IS_DEAD, digest=str(digest), **_times(cutoff)) is None:
-        return Verdict.KEPT
+def _move_bytes(transaction: Transaction, digest: Digest, take: TakeContent) -> Verdict:
     try:
         transaction.undo.append(take(digest))
     except StorageFull:
@@ -177,14 +217,6 @@ def unknown_content(reader: SqliteReader, digests: Sequence[Digest]) -> list[Dig
     """Return those that no blob is recorded for."""
     rows = reader.rows(_UNKNOWN_CONTENT, digests=json.dumps(list(map(str, digests))))
     return [Digest.parse(digest) for (digest,) in rows]
-
-
-def collect_orphan(transaction: Transaction, digest: Digest, *, take: TakeContent) -> bool:
-    """Move bytes that no blob is recorded for; False when one is."""
-    if transaction.value(_BLOB_STATE, digest=str(digest)) is not None:
-        return False
-    transaction.undo.append(take(digest))
-    return True
 
 
 def restore_content(transaction: Transaction, digest: Digest, *, put_back: EnsureContent) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,13 +9,13 @@ from contextlib import contextmanager
 
 from sqlite_utils import Database
 
-from dockreg_tx.oci.errors import StorageFull, StoreUnavailable
+from dockreg_tx.oci.errors import NO_ROOM, StorageFull, StoreUnavailable
 from dockreg_tx.ports import WriteGate
 from dockreg_tx.records import checksums
+from dockreg_tx.records.room import told_apart
 
 #: How long connections outside the reactor wait for a lock of strangers; our writers queue at the flock.
 PATIENCE_MS = 10_000
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 #: The file that connections share cannot grow: that is a full disk, too.
 _SHARED_MEMORY_FULL = 4874  # SQLITE_IOERR_SHMSIZE, which Python 3.11 does not always name
 #: Not the disk's fault, but memory's.
@@ -80,14 +79,16 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _primary_code(error) in _BUSY
 
 
-def store_error(error: sqlite3.Error | OSError) -> StoreUnavailable:
+def store_error(error: Exception) -> StoreUnavailable:
     """Return the error of the ports for one of SQLite or of the disk."""
     if isinstance(error, OSError):
-        is_full = error.errno in _FULL
+        is_full = error.errno in NO_ROOM
     else:
-        is_full = _primary_code(error) == sqlite3.SQLITE_FULL or _extended_code(error) == _SHARED_MEMORY_FULL
+        is_full = isinstance(error, sqlite3.Error) and (
+            _primary_code(error) == sqlite3.SQLITE_FULL or _extended_code(error) == _SHARED_MEMORY_FULL
+        )
     if is_full:
-        return StorageFull()
+        return StorageFull(error.errno if isinstance(error, OSError) else None)
     if isinstance(error, sqlite3.Error) and _primary_code(error) in _DAMAGED:
         return StoreUnavailable(
             "the registry's database is damaged: its operator must stop it, and run dockreg rebuild-index"
@@ -96,12 +97,16 @@ def store_error(error: sqlite3.Error | OSError) -> StoreUnavailable:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """Raise ``StorageFull`` or ``StoreUnavailable`` in place of ``sqlite3.Error`` and ``OSError``."""
+def store_errors(path: str | None = None) -> Iterator[None]:
+    """Raise ``StorageFull`` or ``StoreUnavailable`` in place of ``sqlite3.Error`` and ``OSError``.
+
+    Args:
+        path: the database file, where it is written to.
+    """
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise store_error(error) from error
+        raise store_error(error if path is None else told_apart(error, path)) from error
 
 
 def tell_gate(gate: WriteGate, error: BaseException) -> None:

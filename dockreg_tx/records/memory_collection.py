@@ -85,35 +85,13 @@ class MemoryCollection(MemoryUpkeep):
         settle: SettleContent = settled,
     ) -> list[Verdict]:
         """Remove those that are still dead, with their links and bytes."""
-        verdicts, moved = [], dict[Digest, Callable[[], None]]()
-        for digest in digests:
-            verdicts.append(self._move_blob(digest, cutoff, take, moved))
-            if is_enough():
-                break
-        try:
-            settle(list(moved))
-        except StoreUnavailable:
-            for put_back in moved.values():
-                put_back()
-            return [Verdict.FAILED if verdict is Verdict.REMOVED else verdict for verdict in verdicts]
-        for digest in moved:
-            self._forget_blob(digest)
-        return verdicts
-
-    def _move_blob(
-        self,
-        digest: Digest,
-        cutoff: Cutoff,
-        take: TakeContent,
-        moved: dict[Digest, Callable[[], None]],
-    ) -> Verdict:
-        if not self._is_dead(digest, cutoff):
-            return Verdict.KEPT
-        try:
-            moved[digest] = take(digest)
-        except StoreUnavailable:
-            return Verdict.FAILED
-        return Verdict.REMOVED
+        verdicts = _move_content(
+            digests, lambda digest: self._is_dead(digest, cutoff), take, is_enough=is_enough, settle=settle
+        )
+        for digest, verdict in verdicts.items():
+            if verdict is Verdict.REMOVED:
+                self._forget_blob(digest)
+        return list(verdicts.values())
 
     def _forget_blob(self, digest: Digest) -> None:
         for known in self._repositories.values():
@@ -150,12 +128,19 @@ class MemoryCollection(MemoryUpkeep):
         """Return those that no blob is recorded for."""
         return [digest for digest in digests if digest not in self._touched]
 
-    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
-        """Move bytes that no blob is recorded for; False when one is."""
-        if digest in self._touched:
-            return False
-        take(digest)
-        return True
+    async def collect_orphans(
+        self,
+        digests: Sequence[Digest],
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
+    ) -> list[Verdict]:
+        """Move the bytes of those that no blob is recorded for."""
+        verdicts = _move_content(
+            digests, lambda digest: digest not in self._touched, take, is_enough=is_enough, settle=settle
+        )
+        return list(verdicts.values())
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
         """Call ``put_back`` if a blob is recorded."""
@@ -216,6 +201,34 @@ class MemoryCollection(MemoryUpkeep):
     async def compact_journal(self, minimum_bytes: int) -> bool:
         """Do nothing: memory keeps no journal."""
         return False
+
+
+def _move_content(
+    digests: Sequence[Digest],
+    may_go: Callable[[Digest], bool],
+    take: TakeContent,
+    *,
+    is_enough: Callable[[], bool],
+    settle: SettleContent,
+) -> dict[Digest, Verdict]:
+    verdicts, put_back = dict[Digest, Verdict](), dict[Digest, Callable[[], None]]()
+    for digest in digests:
+        verdicts[digest] = Verdict.KEPT
+        if may_go(digest):
+            try:
+                put_back[digest] = take(digest)
+                verdicts[digest] = Verdict.REMOVED
+            except StoreUnavailable:
+                verdicts[digest] = Verdict.FAILED
+        if is_enough():
+            break
+    try:
+        settle(list(put_back))
+    except StoreUnavailable:
+        for digest, undo in put_back.items():
+            undo()
+            verdicts[digest] = Verdict.FAILED
+    return verdicts
 
 
 def _keepers(known: MemoryRepository, kept: set[Digest]) -> Iterator[Digest]:

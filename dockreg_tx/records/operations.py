@@ -193,9 +193,20 @@ class SqliteOperations(CommandOperations):
         """Return those that no blob is recorded for."""
         return await self._scan(lambda reader: collection.unknown_content(reader, digests))
 
-    async def collect_orphan(self, digest: Digest, *, take: TakeContent) -> bool:
-        """Move bytes that no blob is recorded for; False when one is."""
-        return await self._free(lambda transaction: collection.collect_orphan(transaction, digest, take=take))
+    async def collect_orphans(
+        self,
+        digests: Sequence[Digest],
+        *,
+        take: TakeContent,
+        is_enough: Callable[[], bool],
+        settle: SettleContent = settled,
+    ) -> list[Verdict]:
+        """Move the bytes of those that no blob is recorded for, in one transaction."""
+        return await self._free(
+            lambda transaction: collection.collect_orphans(
+                transaction, digests, take=take, is_enough=is_enough, settle=settle
+            )
+        )
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:
         """Call ``put_back`` under the write lock if a blob is recorded and good."""

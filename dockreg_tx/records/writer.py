@@ -29,6 +29,7 @@ from dockreg_tx.records.connections import (
 )
 from dockreg_tx.records.journal import VOID, Journal, JournalEnd
 from dockreg_tx.records.migrations import migrate
+from dockreg_tx.records.room import told_apart
 from dockreg_tx.records.transactions import Freeing, Operation, Transaction
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class SqliteWriter:
             self._open()
 
     def _open(self) -> None:
-        with store_errors():
+        with store_errors(self._path):
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._lock_descriptor = os.open(self._lock_path, flags, 0o600)
             try:
@@ -189,6 +190,7 @@ class SqliteWriter:
     def _port_error(self, error: Exception) -> Exception:
         if not isinstance(error, (sqlite3.Error, OSError)):
             return error
+        error = told_apart(error, self._path)
         tell_gate(self._gate, error)
         try:
             self._gate.check()
@@ -324,7 +326,7 @@ class SqliteWriter:
         except sqlite3.Error as error:
             # The transaction before it is on disk all the same; the next one tries again.
             Logger().error("a checkpoint failed: {error}", error=error)
-            tell_gate(self._gate, error)
+            tell_gate(self._gate, told_apart(error, self._path))
 
     def checkpoint_locked(self) -> None:
         """Copy what no reader holds back from the WAL into the database; the caller holds the lock."""

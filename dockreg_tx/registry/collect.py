@@ -7,15 +7,24 @@ between the two keeps its content, and one that comes after is told that the blo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from twisted.logger import Logger
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import BlobRecord, BlobTrash, CollectRecords, Cutoff, UntaggedManifest, Verdict
+from dockreg_tx.ports import (
+    BlobRecord,
+    BlobTrash,
+    CollectRecords,
+    Cutoff,
+    StoredContent,
+    UntaggedManifest,
+    Verdict,
+)
 
 #: Who removed a manifest, where a user's name stands otherwise; no user can be called that.
 BY = ":gc"
@@ -29,6 +38,8 @@ JOURNAL_BYTES = 8 * 1024 * 1024
 #: A scheduled run that comes this much later than it should was moved by the clock, or by a stop.
 JUMP_SECONDS = 3600.0
 _SHARDS = 256
+
+Item = TypeVar("Item", BlobRecord, StoredContent)
 
 _log = Logger(namespace="dockreg.gc")
 
@@ -153,32 +164,18 @@ class Collect:
         return await self.records.restore_content(digest, put_back=lambda: self.trash.put_back(name))
 
     async def _blobs(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
+        async def collect(digests: list[Digest], pace: Pace) -> list[Verdict]:
+            return await self.records.collect_blobs(
+                digests, cutoff, take=self.trash.move, settle=self.trash.settle, is_enough=pace.is_enough
+            )
+
         after: BlobRecord | None = None
         pace = Pace(self.monotonic_seconds)
         while page := await self.records.dead_blobs(cutoff, after, BATCH):
             after = page[-1]
-            removed = page if dry_run else await self._remove(page, cutoff, pace)
+            removed = page if dry_run else await _remove(page, pace, collect)
             for blob in removed:
                 yield Decision(blob.digest, blob.size_bytes, Reason.UNREFERENCED, blob.touched_at)
-
-    async def _remove(self, page: list[BlobRecord], cutoff: Cutoff, pace: Pace) -> list[BlobRecord]:
-        removed: list[BlobRecord] = []
-        while page:
-            verdicts = await self.records.collect_blobs(
-                [blob.digest for blob in page],
-                cutoff,
-                take=self.trash.move,
-                settle=self.trash.settle,
-                is_enough=pace.is_enough,
-            )
-            pace.ended()
-            for blob, verdict in zip(page, verdicts, strict=False):
-                if verdict is Verdict.REMOVED:
-                    removed.append(blob)
-                elif verdict is Verdict.FAILED:
-                    _log.error("{digest} could not be moved to the trash: it stays", digest=blob.digest)
-            page = page[len(verdicts) :]
-        return removed
 
     async def _manifests(self, rules: CollectionRules, now: float, dry_run: bool) -> AsyncIterator[Decision]:
         if rules.untagged_after_seconds is None:
@@ -196,25 +193,57 @@ class Collect:
                     )
 
     async def _orphans(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
+        pace = Pace(self.monotonic_seconds)
+        async for page in self._orphan_pages(cutoff.touched_before):
+            for item in page if dry_run else await self._remove_orphans(page, pace):
+                yield Decision(item.digest, item.size_bytes, Reason.ORPHAN, item.modified_at)
+
+    async def _orphan_pages(self, before: float) -> AsyncIterator[list[StoredContent]]:
+        """Yield what has no record: a page for a transaction, for a shard alone has few of them."""
+        page: list[StoredContent] = []
         for shard in range(_SHARDS):
             stored = await self.trash.stored(shard)
-            old = {item.digest: item for item in stored if item.modified_at < cutoff.touched_before}
-            for digest in await self.records.unknown_content(list(old)) if old else ():
-                if dry_run or await self._remove_orphan(digest):
-                    item = old[digest]
-                    yield Decision(digest, item.size_bytes, Reason.ORPHAN, item.modified_at)
+            old = {item.digest: item for item in stored if item.modified_at < before}
+            page += [old[digest] for digest in await self.records.unknown_content(list(old))] if old else []
+            if len(page) >= BATCH:
+                yield page
+                page = []
+        if page:
+            yield page
 
-    async def _remove_orphan(self, digest: Digest) -> bool:
+    async def _remove_orphans(self, page: list[StoredContent], pace: Pace) -> list[StoredContent]:
+        async def collect(digests: list[Digest], pace: Pace) -> list[Verdict]:
+            return await self.records.collect_orphans(
+                digests, take=self.trash.move, settle=self.trash.settle, is_enough=pace.is_enough
+            )
+
         try:
-            return await self.records.collect_orphan(digest, take=self.trash.take)
+            return await _remove(page, pace, collect)
         except StoreUnavailable as error:
-            _log.error("{digest} could not be moved to the trash: {error}", digest=digest, error=error)
-            return False
+            _log.error("bytes without a record stay where they are: {error}", error=error)
+            return []
 
     async def _purge(self, before: float, *, is_everything: bool) -> None:
         for entry in await self.trash.entries():
             if is_everything or entry.taken_at < before:
                 await self.trash.purge(entry.name)
+
+
+async def _remove(
+    page: list[Item], pace: Pace, collect: Callable[[list[Digest], Pace], Awaitable[list[Verdict]]]
+) -> list[Item]:
+    """Return what was removed of a page, in as many transactions as ``pace`` makes of it."""
+    removed: list[Item] = []
+    while page:
+        verdicts = await collect([item.digest for item in page], pace)
+        pace.ended()
+        for item, verdict in zip(page, verdicts, strict=False):
+            if verdict is Verdict.REMOVED:
+                removed.append(item)
+            elif verdict is Verdict.FAILED:
+                _log.error("{digest} could not be moved to the trash: it stays", digest=item.digest)
+        page = page[len(verdicts) :]
+    return removed
 
 
 def _note(decision: Decision) -> None:

@@ -7,22 +7,21 @@ is the caller's, after ``send_blob`` has returned or raised, however it went.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
 from dockreg_tx.web.framing import reason_phrase
 from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.sendfile import WINDOW_BYTES, ClientGone, FileSender
 
 Header = tuple[bytes, bytes]
 #: Bytes of a blob: the blob, where they start, how many.
@@ -30,8 +29,6 @@ Slice = tuple[OpenBlob, int, int]
 
 #: What a push producer reads at a time; two of them are in memory for each slow client.
 CHUNK_BYTES = 256 * 1024
-#: What one connection may send before the others get their turn.
-TURN_BYTES = 2 * 1024 * 1024
 
 #: These have no body, and no headers that describe one.
 _BODILESS = (204, 304)
@@ -96,7 +93,7 @@ async def send_parts(
         return
     length_bytes = sum(len(part) if isinstance(part, bytes) else part[2] for part in parts)
     is_silent = request.method == b"HEAD" or status in _BODILESS
-    first = b"" if is_silent else await _first_chunk(request, parts)
+    first = _Beginning() if is_silent else await _beginning(request, parts)
     if _has_gone(request):
         return
     head = _head(request, status, headers, length_bytes=length_bytes, is_silent=is_silent)
@@ -104,8 +101,8 @@ async def send_parts(
     try:
         for part in () if is_silent else parts:
             await _send_part(request, part, first)
-            first = b""
-    except _ClientGone:
+            first = _Beginning()
+    except ClientGone:
         return
     except (OSError, StoreUnavailable, _TruncatedBlob) as error:
         _cut_off(request, parts, error)
@@ -136,21 +133,35 @@ def _has_gone(request: RegistryRequest) -> bool:
     return request.is_over
 
 
-async def _first_chunk(request: RegistryRequest, parts: Sequence[bytes | Slice]) -> bytes:
-    """Read the first chunk while an error can still be answered; sendfile has no such chance."""
-    if not parts or isinstance(parts[0], bytes) or _descriptor_for(request, parts[0][0]) is not None:
-        return b""
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What was read of a blob before the head went out: a chunk, or so much that sendfile need not wait."""
+
+    chunk: bytes = b""
+    ready_bytes: int = 0
+    is_cold: bool = False
+
+
+async def _beginning(request: RegistryRequest, parts: Sequence[bytes | Slice]) -> _Beginning:
+    """Read the beginning while an error can still be answered."""
+    if not parts or isinstance(parts[0], bytes):
+        return _Beginning()
     blob, start, length = parts[0]
     try:
-        return await blob.read_at(start, min(length, CHUNK_BYTES))
+        if _descriptor_for(request, blob) is None:
+            return _Beginning(await blob.read_at(start, min(length, CHUNK_BYTES)))
+        ready_bytes = min(length, WINDOW_BYTES)
+        if is_cold := not blob.is_cached(start, ready_bytes):
+            await blob.read_ahead(start, ready_bytes)
+        return _Beginning(b"", ready_bytes, is_cold)
     except StoreUnavailable:
         blob.suspect()
         raise
 
 
-async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes) -> None:
+async def _send_part(request: RegistryRequest, part: bytes | Slice, beginning: _Beginning) -> None:
     if _has_gone(request):
-        raise _ClientGone
+        raise ClientGone
     if isinstance(part, bytes):
         request.channel_or_raise().write(part)
         request.sentLength += len(part)
@@ -158,9 +169,10 @@ async def _send_part(request: RegistryRequest, part: bytes | Slice, first: bytes
     blob, start, length = part
     descriptor = _descriptor_for(request, blob)
     if descriptor is None:
-        await _Pump(request, blob, start, length).run(first)
+        await _Pump(request, blob, start, length).run(beginning.chunk)
     elif length:
-        await _FileSender(request, descriptor, start, length).run()
+        sender = FileSender(request, blob, descriptor, start, length)
+        await sender.run(ready_bytes=beginning.ready_bytes, is_cold=beginning.is_cold)
 
 
 def _descriptor_for(request: RegistryRequest, blob: OpenBlob) -> int | None:
@@ -169,10 +181,6 @@ def _descriptor_for(request: RegistryRequest, blob: OpenBlob) -> int | None:
     if isinstance(transport, tcp.Connection) and not getattr(transport, "TLS", False):
         return blob.fileno()
     return None
-
-
-class _ClientGone(Exception):
-    """Nobody reads the answer any more."""
 
 
 class _TruncatedBlob(Exception):
@@ -199,7 +207,7 @@ class _Pump:
             chunk: the first bytes of the slice if they were read already, else empty.
 
         Raises:
-            _ClientGone: the connection was lost.
+            ClientGone: the connection was lost.
         """
         request = self._request
         channel = request.channel_or_raise()
@@ -209,7 +217,7 @@ class _Pump:
             while self._position < self._end:
                 chunk = chunk or await self._read(self._position)
                 if self._is_gone:
-                    raise _ClientGone
+                    raise ClientGone
                 chunk = await self._write(chunk)
         finally:
             request.output_lost = None
@@ -250,97 +258,6 @@ class _Pump:
         """End: the client has gone."""
         self._is_gone = True
         self.resumeProducing()
-
-
-@implementer(IPullProducer)
-class _FileSender:
-    """Lets the kernel copy from a file to a socket.
-
-    It takes the channel's place as the transport's producer and calls itself a pull producer: the transport
-    then calls ``resumeProducing`` each time the socket is writable and nothing waits in its own buffer.
-    """
-
-    def __init__(self, request: RegistryRequest, descriptor: int, start: int, length: int) -> None:
-        self._request = request
-        self._descriptor = descriptor
-        self._position = start
-        self._end = start + length
-        self._done: Deferred[None] = Deferred()
-        self._transport: Any = request.transport
-        self._channel = request.channel_or_raise()
-        self._has_begun = False
-        self._is_gone = False
-        self._advised_end = start
-
-    async def run(self) -> None:
-        """Send everything.
-
-        Raises:
-            _ClientGone: the connection was lost.
-            OSError: the file could not be read.
-        """
-        self._request.output_lost = self.stopProducing
-        # This calls resumeProducing once, before the headers are out.
-        self._channel.lend_transport(self)
-        self._has_begun = True
-        self._transport.startWriting()
-        try:
-            await self._done
-        finally:
-            self._request.output_lost = None
-            if not self._is_gone:
-                self._channel.take_transport_back()
-        if self._is_gone:
-            raise _ClientGone
-
-    def resumeProducing(self) -> None:
-        """Send as much as the socket takes, but no more than one turn's worth."""
-        if not self._has_begun or self._done.called:
-            return
-        try:
-            is_finished = self._send_turn()
-        except OSError as error:
-            self._end_with(error)
-            return
-        if is_finished:
-            self._done.callback(None)
-        else:
-            self._transport.startWriting()
-
-    def _send_turn(self) -> bool:
-        socket = self._transport.fileno()
-        turn_end = min(self._end, self._position + TURN_BYTES)
-        self._advise(turn_end)
-        while self._position < turn_end:
-            try:
-                sent_bytes = os.sendfile(socket, self._descriptor, self._position, turn_end - self._position)
-            except BlockingIOError:
-                break
-            if not sent_bytes:
-                raise OSError(f"the blob ends {self._end - self._position} bytes too early")
-            self._position += sent_bytes
-            self._request.sentLength += sent_bytes
-            self._channel.reader.sent(sent_bytes)
-        return self._position >= self._end
-
-    def _advise(self, turn_end: int) -> None:
-        # The next turn's bytes come from the disk while this turn's leave.
-        if turn_end > self._advised_end:
-            self._advised_end = turn_end + TURN_BYTES
-            os.posix_fadvise(self._descriptor, turn_end, TURN_BYTES, os.POSIX_FADV_WILLNEED)
-
-    def _end_with(self, error: OSError) -> None:
-        if isinstance(error, ConnectionError):
-            # The transport has not noticed yet that the client has gone.
-            self._transport.abortConnection()
-            return
-        self._done.errback(Failure(error))
-
-    def stopProducing(self) -> None:
-        """End: the client has gone."""
-        self._is_gone = True
-        if not self._done.called:
-            self._done.callback(None)
 
 
 def _head(

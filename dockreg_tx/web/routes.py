@@ -31,9 +31,9 @@ from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
-from dockreg_tx.web.outflow import send_parts, send_text
+from dockreg_tx.web.outflow import send_text
 from dockreg_tx.web.recent import Given, RecentAnswers
-from dockreg_tx.web.sending import COMMON_HEADERS, HeadersOf, encoded, parts_of, send_answer
+from dockreg_tx.web.sending import COMMON_HEADERS, HeadersOf, send_answer, send_content
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
@@ -271,11 +271,7 @@ class Endpoint:
         if isinstance(answer, Answer):
             send_answer(request, answer)
             return None if is_noted else replace(answer, headers=(*COMMON_HEADERS, *answer.headers))
-        try:
-            headers = encoded((*COMMON_HEADERS, *answer.headers))
-            await send_parts(request, answer.status, headers, parts_of(answer))
-        finally:
-            answer.blob.close()
+        await send_content(request, answer)
         return None
 
     def _audit(

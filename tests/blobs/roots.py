@@ -34,3 +34,13 @@ def open_files(path: str) -> list[str]:
         if target.startswith(path):
             found.append(target)
     return found
+
+
+def forget_cached(path: str) -> None:
+    """Drop a file's pages from memory, so that it must be read from the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

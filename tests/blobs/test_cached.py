@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.blobs.cached import READ_LIMIT_BYTES, CachedFiles
+from dockreg_tx.blobs.cached import READ_LIMIT_BYTES, SAMPLE_BYTES, CachedFiles
 
 
 class CachedFilesTests(SynchronousTestCase):
@@ -34,6 +35,25 @@ class CachedFilesTests(SynchronousTestCase):
             self.assertIsNone(self.files.read(file.fileno(), 0, 8))
             self.assertIsNone(self.files.read(file.fileno(), 0, READ_LIMIT_BYTES + 1))
 
+    def test_holds(self) -> None:
+        """What was just written is in memory; what was dropped from it is not, up to the last sample."""
+        descriptor = os.open(self.path, os.O_RDWR)
+        self.addCleanup(os.close, descriptor)
+        size_bytes = 3 * SAMPLE_BYTES + 10
+        os.pwrite(descriptor, bytes(size_bytes), 0)
+        if not self.files.holds(descriptor, 0, size_bytes):
+            self.skipTest("this file system does not tell")
+        self.assertFalse(self.files.holds(descriptor, 0, size_bytes + 1))
+        self.assertTrue(self.files.holds(descriptor, 0, 0))
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if self.files.holds(descriptor, 0, 1):
+            self.skipTest("this file system keeps what nobody needs")
+        os.pread(descriptor, 2 * SAMPLE_BYTES, 0)
+        self.assertTrue(self.files.holds(descriptor, 0, 2 * SAMPLE_BYTES))
+        self.assertFalse(self.files.holds(descriptor, 0, size_bytes))
+
     def test_missing(self) -> None:
         """A name that is known to be missing is; one that is not known is for a thread."""
         missing = self.path + ".missing"
@@ -53,3 +73,19 @@ class CachedFilesTests(SynchronousTestCase):
         self.assertIsNone(files.open(self.path))
         with open(self.path, "rb") as file:
             self.assertIsNone(files.read(file.fileno(), 0, 7))
+            self.assertFalse(files.holds(file.fileno(), 0, 7))
+
+    def test_refused(self) -> None:
+        """A kernel or file system that refuses is asked no more; one that has nothing now is."""
+        for number, is_asked_again in ((errno.EAGAIN, True), (errno.EOPNOTSUPP, False)):
+            calls: list[int] = []
+
+            def refuse(*args: object, number: int = number, calls: list[int] = calls) -> int:
+                calls.append(number)
+                raise OSError(number, "no")
+
+            self.patch(os, "preadv", refuse)
+            files = CachedFiles()
+            for _ in range(2):
+                self.assertFalse(files.holds(0, 0, 7))
+            self.assertEqual(2 if is_asked_again else 1, len(calls))

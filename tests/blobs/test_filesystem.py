@@ -8,12 +8,13 @@ import stat
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dockreg_tx.blobs.cached import SAMPLE_BYTES
 from dockreg_tx.blobs.disk import Disk
 from dockreg_tx.blobs.filesystem import FileBlobStore
 from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
-from tests.blobs.roots import counting_ids, make_root, open_files
+from tests.blobs.roots import counting_ids, forget_cached, make_root, open_files
 from tests.contracts.blobs_contract import CONTENT, DIGEST, BlobStoreContract
 
 
@@ -60,6 +61,35 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
         self.assertRaises(OSError, os.fstat, descriptor)
         self.failureResultOf(blob.read_at(0, 1), StoreUnavailable)
 
+    def test_cold(self) -> None:
+        """What is read ahead is in memory then."""
+        content = os.urandom(8 * SAMPLE_BYTES)
+        digest = Digest.of(content)
+        self.successResultOf(self.blobs.put(digest, content))
+        blob = self.successResultOf(self.blobs.open(digest))
+        self.addCleanup(blob.close)
+        if not blob.is_cached(0, len(content)):
+            self.skipTest("this file system does not tell")
+        forget_cached(self.layout.blob_path(digest))
+        if blob.is_cached(0, 1):
+            self.skipTest("this file system keeps what nobody needs")
+        self.successResultOf(blob.read_ahead(SAMPLE_BYTES, 3 * SAMPLE_BYTES))
+        self.assertTrue(blob.is_cached(SAMPLE_BYTES, 3 * SAMPLE_BYTES))
+        blob.close()
+
+    def test_cold_and_broken(self) -> None:
+        """A disk that fails while something is read ahead is told of."""
+        self.successResultOf(self.blobs.put(DIGEST, CONTENT))
+        blob = self.successResultOf(self.blobs.open(DIGEST))
+        self.addCleanup(blob.close)
+
+        def broken(*args: object) -> int:
+            raise OSError(errno.EIO, "broken")
+
+        self.patch(os, "sendfile", broken)
+        self.failureResultOf(blob.read_ahead(0, 1), StoreUnavailable)
+        blob.close()
+
     def test_forgotten_blob(self) -> None:
         """A blob that nobody closes, as after a cancelled request, is closed when it is forgotten."""
         self.successResultOf(self.blobs.put(DIGEST, CONTENT))
@@ -78,6 +108,7 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
         for number, expected in (
             (errno.ENOSPC, StorageFull),
             (errno.EDQUOT, StorageFull),
+            (errno.EFBIG, StorageFull),
             (errno.EIO, StoreUnavailable),
             (errno.EROFS, StoreUnavailable),
         ):

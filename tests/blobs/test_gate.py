@@ -60,7 +60,7 @@ class GateTests(SynchronousTestCase):
 
     def test_full_disk(self) -> None:
         """A full disk, too many open files and the like are no reason to refuse all writes."""
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENOMEM):
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENOMEM):
             self.break_with(number)
             self.assertTrue(self.gate.is_open)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import BlobUnknown, DigestInvalid
+from dockreg_tx.oci.errors import BlobUnknown, DigestInvalid, StoreUnavailable
 from dockreg_tx.ports import BlobStore
 
 if TYPE_CHECKING:
@@ -53,6 +53,17 @@ class BlobStoreContract(Base):
         self.assertEqual(b"tent", self.successResultOf(blob.read_at(3, 4)))
         self.assertEqual(b"blob", self.successResultOf(blob.read_at(len(CONTENT) - 4, 50)))
         self.assertEqual(b"", self.successResultOf(blob.read_at(len(CONTENT), 50)))
+
+    def test_read_ahead(self) -> None:
+        """Reading ahead changes nothing, beyond the end neither; it does not read what is closed."""
+        self.successResultOf(self.blobs.put(DIGEST, CONTENT))
+        blob = self.successResultOf(self.blobs.open(DIGEST))
+        self.addCleanup(blob.close)
+        for length_bytes in (0, 1, len(CONTENT), len(CONTENT) + 1_000_000):
+            self.assertIsNone(self.successResultOf(blob.read_ahead(0, length_bytes)))
+        self.assertEqual(CONTENT, self.successResultOf(blob.read_at(0, 100)))
+        blob.close()
+        self.failureResultOf(blob.read_ahead(0, 1), StoreUnavailable)
 
     def test_unknown(self) -> None:
         """A digest without bytes is unknown, one of a foreign algorithm too."""

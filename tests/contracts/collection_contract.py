@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dockreg_tx.oci.digests import Digest
@@ -221,12 +222,50 @@ class CollectRecordsContract(Base):
             return lambda: None
 
         self.assertEqual([unknown], await self.records.unknown_content([known, unknown]))
-        self.assertFalse(await self.records.collect_orphan(known, take=take))
-        self.assertTrue(await self.records.collect_orphan(unknown, take=take))
+        verdicts = await self.records.collect_orphans([known, unknown], take=take, is_enough=lambda: False)
+        self.assertEqual([Verdict.KEPT, Verdict.REMOVED], verdicts)
         self.assertEqual([unknown], calls)
         for digest, is_recorded in ((known, True), (unknown, False)):
             back = await self.records.restore_content(digest, put_back=lambda: None)
             self.assertEqual(is_recorded, back)
+
+    async def test_orphans_end_early(self) -> None:
+        """Orphans are moved and settled together, and the rest is left when enough was done."""
+        digests = [Digest.of(bytes([number])) for number in range(3)]
+        events: list[object] = []
+
+        def take(digest: Digest) -> Callable[[], None]:
+            events.append(digest)
+            return lambda: None
+
+        verdicts = await self.records.collect_orphans(
+            digests,
+            take=take,
+            is_enough=lambda: len(events) == 2,
+            settle=lambda moved: events.append(list(moved)),
+        )
+        self.assertEqual([Verdict.REMOVED] * 2, verdicts)
+        self.assertEqual([*digests[:2], digests[:2]], events)
+
+    async def test_orphans_and_the_disk(self) -> None:
+        """An orphan that cannot be moved stays, and so do all when the moves cannot be made durable."""
+        bad, good = Digest.of(b"bad"), Digest.of(b"good")
+        back: list[Digest] = []
+
+        def take(digest: Digest) -> Callable[[], None]:
+            if digest == bad:
+                raise StoreUnavailable("no")
+            return lambda: back.append(digest)
+
+        def settle(moved: Sequence[Digest]) -> None:
+            self.assertEqual([good], list(moved))
+            raise StoreUnavailable("no")
+
+        collect = partial(self.records.collect_orphans, [bad, good], take=take, is_enough=lambda: False)
+        self.assertEqual([Verdict.FAILED, Verdict.REMOVED], await collect())
+        self.assertEqual([], back)
+        self.assertEqual([Verdict.FAILED] * 2, await collect(settle=settle))
+        self.assertEqual([good], back)
 
     async def collect_manifest(self, digest: Digest) -> bool:
         """Tell whether an untagged manifest goes; a dry run says the same before."""

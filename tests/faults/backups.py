@@ -26,6 +26,7 @@ from dockreg_tx.records.copying import live_blobs
 from dockreg_tx.records.migrations import migrate, shipped_scripts
 from dockreg_tx.records.rebuild import references_of
 from dockreg_tx.records.sqlite import InlineSqliteRecords
+from tests.faults.disks import Disk
 from tests.faults.dying import run_command
 from tests.faults.figures import Step, Steps
 from tests.faults.inspector import Inspector
@@ -69,6 +70,8 @@ class Registry:
         self.layout = RootLayout(self.root)
         self.random = random.Random(seed)
         self.acknowledged = 0
+        #: Where the backups lie, if its power is to be cut.
+        self.disk: Disk | None = None
         self.must("init")
 
     def must(self, *arguments: str) -> None:
@@ -118,6 +121,12 @@ class Registry:
         Path(self.layout.blob_path(digest)).write_bytes(content)
         return digest
 
+    def cut_power(self) -> None:
+        """Take from the disk of the backups, if they have one, all that was not flushed."""
+        if self.disk is not None:
+            self.disk.cut()
+            self.disk.restore()
+
     def state(self) -> Dump:
         """Return what the database holds."""
         return dump(self.layout.database)
@@ -151,18 +160,11 @@ def crash_backup(registry: Registry, figures: Figures, chance: random.Random, br
     registry.push()
     states.append(registry.state())
     links = chance.choice(((), ("--copy",)))
-    status, steps = run_command(
-        "backup",
-        registry.shelf,
-        "--keep",
-        "2",
-        *links,
-        "--root",
-        registry.root,
-        dies_at=_die_at(figures, chance),
-        broken=broken,
-    )
-    _note(figures, status, steps)
+    command = ("backup", registry.shelf, "--keep", "2", *links)
+    if _kill(figures, chance, broken, *command, root=registry.root) == 0:
+        # It said that it was done.
+        del states[0]
+    registry.cut_power()
     status, root = registry.restored()
     found = [] if status == 0 and dump(RootLayout(root).database) in states else [f"restore: {status}"]
     shutil.rmtree(root)
@@ -179,10 +181,7 @@ def crash_restore(registry: Registry, figures: Figures, chance: random.Random, b
     registry.push()
     registry.must("backup", registry.shelf, "--keep", "1")
     root = tempfile.mkdtemp(prefix="restored-", dir=registry.directory)
-    status, steps = run_command(
-        "restore", registry.shelf, "--root", root, dies_at=_die_at(figures, chance), broken=broken
-    )
-    _note(figures, status, steps)
+    _kill(figures, chance, broken, "restore", registry.shelf, root=root)
     found = []
     if os.path.exists(os.path.join(root, "format")) and whole(root):
         found.append("a root that is not whole can be served")
@@ -200,24 +199,11 @@ def crash_rebuild(registry: Registry, figures: Figures, chance: random.Random, b
     expected = registry.state()
     if chance.random() < 0.5:
         os.unlink(registry.layout.database)
-    status, steps = run_command(
-        "rebuild-index",
-        "--yes",
-        "--root",
-        registry.root,
-        dies_at=_die_at(figures, chance),
-        broken=broken,
-    )
-    _note(figures, status, steps)
+    _kill(figures, chance, broken, "rebuild-index", "--yes", root=registry.root)
     found = []
     if os.path.exists(registry.layout.database) and registry.state() != expected:
         found.append("a database that is not whole is in its place")
-    status, _ = run_command("rebuild-index", "--yes", "--root", registry.root)
-    if status or registry.state() != expected:
-        found.append(f"the rebuild cannot be repeated: {status}")
-    for path in Path(registry.root).glob("registry.db.lost-*"):
-        path.unlink()
-    return found
+    return found + _not_rebuilt(registry, expected)
 
 
 def crash_compaction(registry: Registry, figures: Figures, chance: random.Random, broken: str) -> list[str]:
@@ -225,23 +211,9 @@ def crash_compaction(registry: Registry, figures: Figures, chance: random.Random
     for _ in range(chance.randint(1, 12)):
         registry.push()
     expected = registry.state()
-    status, steps = run_command(
-        "gc",
-        "--grace",
-        "36500d",
-        "--root",
-        registry.root,
-        dies_at=_die_at(figures, chance),
-        broken=broken,
-    )
-    _note(figures, status, steps)
+    _kill(figures, chance, broken, "gc", "--grace", "36500d", root=registry.root)
     found = [] if registry.state() == expected else ["garbage collection changed what is there"]
-    status, _ = run_command("rebuild-index", "--yes", "--root", registry.root)
-    if status or registry.state() != expected:
-        found.append(f"the rebuilt database is another one: {status}")
-    for path in Path(registry.root).glob("registry.db.lost-*"):
-        path.unlink()
-    return found
+    return found + _not_rebuilt(registry, expected)
 
 
 def crash_migration(registry: Registry, figures: Figures, chance: random.Random, broken: str) -> list[str]:
@@ -256,15 +228,7 @@ def crash_migration(registry: Registry, figures: Figures, chance: random.Random,
     migrate(database, {first: shipped_scripts()[first]})
     database.execute("INSERT INTO users VALUES ('alice', 'hash', 1, 0, 1.0, 1.0)")
     database.close()
-    status, steps = run_command(
-        "user",
-        "list",
-        "--root",
-        registry.root,
-        dies_at=_die_at(figures, chance),
-        broken=broken,
-    )
-    _note(figures, status, steps)
+    _kill(figures, chance, broken, "user", "list", root=registry.root)
     status, _ = run_command("user", "list", "--root", registry.root)
     if status:
         return [f"the database cannot be migrated any more: {status}"]
@@ -274,16 +238,28 @@ def crash_migration(registry: Registry, figures: Figures, chance: random.Random,
     return [] if users == [("alice",)] else [f"users are {users}"]
 
 
-def _die_at(figures: Figures, chance: random.Random) -> int:
-    """Return a step, of the last third every other time: there commands do what cannot be undone."""
-    return chance.randint(chance.choice((1, figures.steps * 2 // 3)), figures.steps)
+def _kill(figures: Figures, chance: random.Random, broken: str, *command: str, root: str) -> int:
+    """Run a command that dies at a step, of the last third every other time: there it cannot go back.
 
-
-def _note(figures: Figures, status: int, steps: int) -> None:
-    """Count a crash; a command that came to its end tells how many steps there are."""
+    One that came to its end tells how many steps there are.
+    """
+    dies_at = chance.randint(chance.choice((1, figures.steps * 2 // 3)), figures.steps)
+    status, steps = run_command(*command, "--root", root, dies_at=dies_at, broken=broken)
     figures.crashes += status == -9
     if status == 0:
         figures.steps = max(10, steps * 21 // 20)
+    return status
+
+
+def _not_rebuilt(registry: Registry, expected: Dump) -> list[str]:
+    """Rebuild the database; return what is wrong with it."""
+    status, _ = run_command("rebuild-index", "--yes", "--root", registry.root)
+    found = (
+        [f"the rebuilt database is another one: {status}"] if status or registry.state() != expected else []
+    )
+    for path in Path(registry.root).glob("registry.db.lost-*"):
+        path.unlink()
+    return found
 
 
 CRASHES: dict[str, tuple[Cycle, str]] = {
@@ -306,6 +282,25 @@ def crash(name: str, cycles: int, seed: int, *, broken: str = "") -> Figures:
             figures.acknowledged = registry.acknowledged
             if figures.lost and broken:
                 break
+    return figures
+
+
+def power_backup(cycles: int, seed: int, *, broken: str = "") -> Figures:
+    """Cut the power of the disk that backups lie on, at any step of one or right after it."""
+    figures, chance = Figures("power-backup" + (f" ({broken})" if broken else ""), seed), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="dockreg-faults-") as directory:
+        registry = Registry(Path(directory), seed)
+        registry.disk = Disk(Path(directory) / "disk")
+        try:
+            registry.shelf = str(registry.disk.path / "shelf")
+            for _ in range(cycles):
+                figures.lost += crash_backup(registry, figures, chance, broken)
+                figures.cycles += 1
+                figures.acknowledged = registry.acknowledged
+                if figures.lost and broken:
+                    break
+        finally:
+            registry.disk.close()
     return figures
 
 

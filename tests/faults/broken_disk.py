@@ -11,14 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tests.blobs.roots import forget_cached
 from tests.faults.faulty_disk import STALL_SECONDS, FaultyDisk, abort
 from tests.faults.loops import SmallDisk, say
 from tests.faults.witness import REPOSITORY, Witness
+from tests.integration.images import sha256
 from tests.integration.server import TWISTD, RegistryProcess
 from tests.integration.sockets import basic
 
 _PROJECT = str(Path(__file__).parents[2])
 LAYER_BYTES = 200_000
+#: More than is read ahead at once.
+COLD_BYTES = 7_000_000
 #: The reactor is asked for a sign of life this often.
 PROBE_SECONDS = 0.02
 LATENCY_SECONDS = 0.05
@@ -92,8 +96,7 @@ def run_reads(seed: int) -> list[str]:
         witness.push(5_000_000)
         witness.push(LAYER_BYTES)
         digest = max(witness.blobs, key=lambda each: witness.blobs[each])
-        encoded = digest.partition(":")[2]
-        disk.forget_cached(server.root / "blobs" / "sha256" / encoded[:2] / encoded)
+        _forget(server, digest)
         disk.break_down("read")
         with witness.connect() as client:
             try:
@@ -162,29 +165,77 @@ def run_recovery(seed: int, cycles: int, *, broken: str = "fails-on-demand") -> 
         return wrong + witness.complaints
 
 
-def run_slow(seed: int, pushes: int) -> list[str]:
+def run_slow(seed: int, pushes: int) -> Slowness:
     """Let the disk need 2 s for every write: the reactor does not notice."""
     with faulty(seed) as (disk, server, witness):
         witness.push(LAYER_BYTES)
-        latencies: list[float] = []
-        is_over = threading.Event()
-        probing = threading.Thread(target=_probe, args=(server.port, latencies, is_over))
-        probing.start()
-        began = time.monotonic()
-        with disk.stalling():
+        with disk.stalling(), _probed(server.port) as latencies:
             for _ in range(pushes):
                 if not witness.push(LAYER_BYTES):
                     witness.complaints.append("a push to a slow disk was refused")
-        seconds = time.monotonic() - began
+        slowness = Slowness(latencies, witness.lost() + witness.complaints)
+        say(f"broken-disk slow writes: {pushes} pushes, {slowness}")
+        server.kill()
+        return slowness
+
+
+def run_slow_reads(seed: int, pulls: int, *, broken: str = "") -> Slowness:
+    """Let the disk need 2 s for every read of blobs that are not in memory: the reactor does not notice."""
+    with faulty(seed, broken=broken) as (disk, server, witness):
+        for _ in range(pulls):
+            witness.push(COLD_BYTES)
+        for digest in witness.blobs:
+            _forget(server, digest)
+        cold = [digest for digest, size_bytes in witness.blobs.items() if size_bytes >= COLD_BYTES]
+        wrong: list[str] = []
+        with disk.stalling(), _probed(server.port) as latencies, witness.connect() as client:
+            for digest in cold:
+                answer = client.request("GET", f"/v2/{REPOSITORY}/blobs/{digest}")
+                if answer.status != 200 or sha256(answer.body) != digest:
+                    wrong.append(f"a pull from a slow disk: {answer.status}, {len(answer.body)} bytes")
+        slowness = Slowness(latencies, wrong + witness.lost() + witness.complaints)
+        say(f"broken-disk slow reads: {pulls} pulls, {slowness}")
+        server.kill()
+        return slowness
+
+
+def _forget(server: RegistryProcess, digest: str) -> None:
+    encoded = digest.partition(":")[2]
+    forget_cached(str(server.root / "blobs" / "sha256" / encoded[:2] / encoded))
+
+
+class Slowness:
+    """How long the reactor took for signs of life beside a slow disk, and what went wrong."""
+
+    def __init__(self, latencies: list[float], wrong: list[str]) -> None:
+        self._latencies = sorted(latencies)
+        self.wrong = wrong + _late(self._latencies)
+
+    @property
+    def p99_milliseconds(self) -> float:
+        """A busy machine is late now and then, so not all count."""
+        return self._latencies[len(self._latencies) * 99 // 100] * 1000
+
+    def __str__(self) -> str:
+        """Give the figures in one line."""
+        return (
+            f"{len(self._latencies)} signs of life, 99 % within {self.p99_milliseconds:.1f} ms, the latest "
+            f"after {self._latencies[-1] * 1000:.0f} ms, {len(self.wrong)} wrong"
+        )
+
+
+@contextmanager
+def _probed(port: int) -> Iterator[list[float]]:
+    """Ask the server for signs of life, and offer the seconds that each took."""
+    latencies: list[float] = []
+    is_over = threading.Event()
+    probing = threading.Thread(target=_probe, args=(port, latencies, is_over))
+    probing.start()
+    try:
+        yield latencies
+    finally:
         is_over.set()
         probing.join()
-        wrong = witness.lost() + witness.complaints + _late(sorted(latencies))
-        say(
-            f"broken-disk slow: {pushes} pushes in {seconds:.0f} s, {len(latencies)} signs of life, "
-            f"the latest after {max(latencies) * 1000:.0f} ms, {len(wrong)} wrong"
-        )
-        server.kill()
-        return wrong
 
 
 def _late(latencies: list[float]) -> list[str]:

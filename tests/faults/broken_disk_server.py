@@ -16,6 +16,7 @@ from typing import Any
 from twisted.scripts.twistd import run
 
 from dockreg_tx.blobs.disk import Disk, Part
+from dockreg_tx.blobs.filesystem import FileBlob
 from dockreg_tx.ports import RecordedBlob
 from dockreg_tx.registry.verify import Damage, Verify
 
@@ -85,7 +86,13 @@ def trusts_sizes() -> None:
     Verify.bytes_damage = bytes_damage  # type: ignore[method-assign] # as above
 
 
+def trusts_memory() -> None:
+    """Let the kernel send what it has to read first, while the reactor waits."""
+    FileBlob.is_cached = lambda *_: True  # type: ignore[method-assign] # as above
+
+
 FAULTS = {
+    "trusts-memory": trusts_memory,
     "trusts-sizes": trusts_sizes,
     "fails-on-demand": fails_on_demand,
     "forgives-full-disk": forgives_full_disk,

@@ -9,7 +9,8 @@ import tempfile
 from functools import partial
 
 from tests.faults import crowds, faulty_disk, loops, others, points, scale
-from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, rebuild_after_loss
+from tests.faults.backups import CRASHES, as_work, backup_under_load, crash, power_backup, rebuild_after_loss
+from tests.faults.broken_disk import LATENCY_SECONDS
 from tests.faults.campaigns import first_starts, in_eras, kill_scene, power_scene
 from tests.faults.collection import crashes, race
 from tests.faults.disks import missing
@@ -178,21 +179,26 @@ _SCALE = (
 _DISKS = (
     Campaign(
         name="full-disk",
-        promise="A full disk, no inodes, no descriptors, no memory: clean refusals, nothing acknowledged is "
-        "harmed, reads go on, deletes and collections make room, and pushes work again without a restart.",
+        promise="A full disk or quota, no inodes, no descriptors, no memory: clean refusals, nothing "
+        "acknowledged is harmed, reads go on, deletes and collections make room, and pushes work again "
+        "without a restart.",
         goal=201,
         cycle="numbers of free blocks",
         work=others.full_disks,
         controls={"takes a full disk for success": others.forgiven_errors, "no ballast": others.no_ballast},
-        missing=loops.missing,
+        missing=lambda: loops.missing() or points.missing(),
     ),
     Campaign(
         name="broken-disk",
         promise="Errors of the disk, a read-only one and a slow one: nothing acknowledged is harmed, a "
-        "failed fsync is never repeated, reads go on.",
+        "failed fsync is never repeated, reads go on, and the reactor does not wait.",
         goal=50,
         work=others.broken_disks,
-        controls={"repeats a failed fsync": others.repeated_fsync},
+        controls={
+            "repeats a failed fsync": others.repeated_fsync,
+            "sends what is not in memory": others.sent_by_waiting,
+        },
+        ceilings={"p99_latency_milliseconds": LATENCY_SECONDS * 1000},
         missing=faulty_disk.missing,
     ),
     Campaign(
@@ -249,6 +255,15 @@ _BACKUPS = (
         goal=50,
         work=as_work(rebuild_after_loss),
         controls={"does not flush the journal": as_work(rebuild_after_loss, "unflushed-journal")},
+    ),
+    Campaign(
+        name="power-backup",
+        promise="A backup that said it was done survives a power cut, and one that was cut off leaves those "
+        "before it whole.",
+        goal=200,
+        work=as_work(power_backup),
+        controls={"does not flush": as_work(power_backup, "flush-nothing")},
+        missing=missing,
     ),
     *(
         Campaign(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -114,15 +113,6 @@ class FaultyDisk:
         for kind in ("read", "write"):
             with suppress(FileNotFoundError):
                 self._trigger(kind).unlink()
-
-    def forget_cached(self, path: Path) -> None:
-        """Drop a file's pages from memory, so that it must be read from the device."""
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
 
     def remount(self) -> None:
         """Bring the disk back with what the device has; nobody may have a file open on it."""

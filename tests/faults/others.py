@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.faults import broken_disk, clocks, flips, full_disk, logins, loops, workers
+from tests.faults import broken_disk, clocks, flips, full_disk, logins, loops, refusals, workers
 from tests.faults.figures import Step, Steps
 
 #: Steps, flips and ticks that are looked at together.
@@ -50,7 +50,13 @@ def full_disks(cycles: int, seed: int) -> Steps:
             failures=wrong,
             counts={"refused": scene.witness.refused, "ballasts_given_up": given_up},
         )
-    for run in (full_disk.run_inodes, full_disk.run_descriptors, full_disk.run_memory):
+    for run in (
+        full_disk.run_inodes,
+        full_disk.run_descriptors,
+        full_disk.run_memory,
+        refusals.run_quota,
+        refusals.run_file_limit,
+    ):
         yield Step(cycles=0, failures=run(seed))
 
 
@@ -61,10 +67,21 @@ def broken_disks(cycles: int, seed: int) -> Steps:
         lambda: broken_disk.run_recovery(seed, cycles),
         lambda: broken_disk.run_reads(seed),
         lambda: broken_disk.run_read_only(seed),
-        lambda: broken_disk.run_slow(seed, max(5, cycles // 10)),
     ]
-    for number, scene in enumerate(scenes, start=1):
-        yield Step(cycles=cycles if number == len(scenes) else 0, failures=scene())
+    for scene in scenes:
+        yield Step(cycles=0, failures=scene())
+    yield _slow_step(0, broken_disk.run_slow(seed, max(5, cycles // 10)))
+    yield _slow_step(cycles, broken_disk.run_slow_reads(seed, max(3, cycles // 10)))
+
+
+def sent_by_waiting(cycles: int, seed: int) -> Steps:
+    """Read a slow disk with a server that lets the kernel send what is not in memory."""
+    yield _slow_step(cycles, broken_disk.run_slow_reads(seed, 1, broken="trusts-memory"))
+
+
+def _slow_step(cycles: int, slowness: broken_disk.Slowness) -> Step:
+    worst = {"p99_latency_milliseconds": slowness.p99_milliseconds}
+    return Step(cycles=cycles, failures=slowness.wrong, worst=worst)
 
 
 def flipped_bits(cycles: int, seed: int, *, broken: str = "") -> Steps:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults.backups import CRASHES, backup_under_load, crash, rebuild_after_loss
+from tests.faults.backups import CRASHES, backup_under_load, crash, power_backup, rebuild_after_loss
+from tests.faults.disks import missing
 
 SEED = 20260214
 
@@ -42,6 +43,21 @@ class CrashTests(SynchronousTestCase):
         """A command that breaks its promise is caught: the campaigns can see such a loss."""
         for name in ("crash-rebuild", "crash-migration"):
             self.assertNotEqual([], crash(name, 50, SEED, broken=CRASHES[name][1]).lost, name)
+
+
+class PowerTests(SynchronousTestCase):
+    """Backups on a disk whose power is cut."""
+
+    skip = missing() or None
+
+    def test_backup(self) -> None:
+        """A backup that was done is there after a power cut, and the ones before it are in any case."""
+        figures = power_backup(6, SEED)
+        self.assertEqual([], figures.lost, str(figures))
+
+    def test_unflushed(self) -> None:
+        """A backup that flushes nothing is caught."""
+        self.assertNotEqual([], power_backup(50, SEED, broken="flush-nothing").lost)
 
 
 class LoadTests(SynchronousTestCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults import broken_disk, clocks, faulty_disk, flips, full_disk, loops, others
+from tests.faults import broken_disk, clocks, faulty_disk, flips, full_disk, loops, others, points, refusals
 
 SEED = 20260214
 
@@ -43,6 +43,18 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual([], full_disk.run_memory(SEED))
 
 
+class RefusalTests(SynchronousTestCase):
+    skip = points.missing() or None
+
+    def test_quota(self) -> None:
+        """A full quota is a full disk: 507, deletes with the room of the ballast, and no restart."""
+        self.assertEqual([], refusals.run_quota(SEED, 1))
+
+    def test_file_limit(self) -> None:
+        """Files that must not grow are refused with 507, and nobody takes the disk for broken."""
+        self.assertEqual([], refusals.run_file_limit(SEED))
+
+
 class BrokenDiskTests(SynchronousTestCase):
     skip = faulty_disk.missing() or None
 
@@ -53,6 +65,15 @@ class BrokenDiskTests(SynchronousTestCase):
     def test_reads(self) -> None:
         """A blob that cannot be read is cut off, not cut short."""
         self.assertEqual([], broken_disk.run_reads(SEED))
+
+    def test_slow_reads(self) -> None:
+        """Blobs that a slow disk has to be read for come whole, and the reactor does not wait for it."""
+        self.assertEqual([], broken_disk.run_slow_reads(SEED, 1).wrong)
+
+    def test_sent_by_waiting(self) -> None:
+        """A server that lets the kernel send what is not in memory is caught."""
+        (step,) = others.sent_by_waiting(1, SEED)
+        self.assertNotEqual([], step.wrong)
 
 
 class ReadOnlyTests(SynchronousTestCase):

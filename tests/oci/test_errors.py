@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 
@@ -65,6 +66,14 @@ class RegistryErrorTests(SynchronousTestCase):
         """Detail is in the entry only when there is some."""
         self.assertNotIn("detail", errors.Denied("no").entries()[0])
         self.assertEqual({"offset": 7}, errors.RangeOutOfOrder("gap", 7).entries()[0]["detail"])
+
+    def test_what_is_full(self) -> None:
+        """A full disk, a full quota and a limit of file sizes are told apart for those who have to act."""
+        texts = [
+            str(errors.StorageFull(number)) for number in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        ]
+        for word, text in zip(("disk is full", "disk is full", "quota", "RLIMIT_FSIZE"), texts, strict=True):
+            self.assertIn(word, text)
 
     def test_one_entry_for_each_digest(self) -> None:
         """Every missing blob of a manifest is named."""

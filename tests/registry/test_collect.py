@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import BlobUnknown
+from dockreg_tx.oci.errors import BlobUnknown, StorageFull
 from dockreg_tx.registry.collect import LOCK_SECONDS, CollectionRules, Decision, Pace, Reason
 from tests.registry.world import REPOSITORY, World, error_of
 
@@ -122,6 +122,30 @@ class CollectTests(TestCase):
         self.assertEqual([Decision(orphan, 6, Reason.ORPHAN, 0.0)], found)
         self.assertEqual(would, found)
         self.assertEqual([key.upload_id], await self.world.staging.list())
+
+    async def test_many_orphans(self) -> None:
+        """Orphans share transactions across the shards they lie in, and all of them go."""
+        for number in range(250):
+            await self.world.blobs.put(Digest.of(b"%d" % number), b"%d" % number)
+        batches: list[int] = []
+        self.patch(self.world.trash, "settle", lambda moved: batches.append(len(moved)))
+        found = await self.run_at(30 * HOUR, CollectionRules(0.0, 0.0))
+        self.assertEqual((250, {}, {}), (len(found), self.world.blobs.contents, self.world.trash.taken))
+        self.assertEqual(250, sum(batches))
+        self.assertLess(len(batches), 12)
+
+    async def test_orphans_that_cannot_be_moved(self) -> None:
+        """A disk that refuses keeps the orphans where they are, and the rest of the run goes on."""
+        await self.world.blobs.put(Digest.of(b"orphan"), b"orphan")
+        old = await self.world.push_blob(b"old")
+
+        async def refuse(*args: object, **more: object) -> None:
+            raise StorageFull
+
+        self.patch(self.world.records, "collect_orphans", refuse)
+        self.assertEqual([old], [item.digest for item in await self.run_at(30 * HOUR, CollectionRules(0, 0))])
+        self.assertEqual([b"orphan"], list(self.world.blobs.contents.values()))
+        self.assertEqual({}, self.world.trash.taken)
 
     async def test_recover(self) -> None:
         """Bytes of a recorded blob that a killed run left in the trash come back before the purge."""

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -16,22 +16,12 @@ from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import ManifestBlobUnknown
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import (
-    BlobRecord,
-    ContentReference,
-    Cutoff,
-    NewManifest,
-    ReferenceKind,
-    SettleContent,
-    TakeContent,
-    Verdict,
-    settled,
-)
+from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind
 from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
-from dockreg_tx.records.transactions import Transaction
 from dockreg_tx.registry.collect import CollectionRules
 from tests.blobs.roots import counting_ids, make_root
+from tests.faults.collector import ForgetfulRecords
 
 REPOSITORY = RepositoryName("race/app")
 PUSHERS = 3
@@ -45,37 +35,6 @@ LAYERS = 200
 #: Threads of real time, whose order is what is tested.
 clock = time.time  # noqa: TID251
 NO_GRACE = CollectionRules(0.0, 0.0)
-
-
-class ForgetfulRecords(InlineSqliteRecords):
-    """Removes candidates without asking again: what a collector must never do."""
-
-    async def dead_blobs(self, cutoff: Cutoff, after: BlobRecord | None, limit: int) -> list[BlobRecord]:
-        """Return candidates, and let the world go on for a moment."""
-        found = await super().dead_blobs(cutoff, after, limit)
-        time.sleep(0.02)  # noqa: ASYNC251 - inline records block anyway
-        return found
-
-    async def collect_blobs(
-        self,
-        digests: Sequence[Digest],
-        cutoff: Cutoff,
-        *,
-        take: TakeContent,
-        is_enough: Callable[[], bool],
-        settle: SettleContent = settled,
-    ) -> list[Verdict]:
-        """Remove them all."""
-
-        def remove(transaction: Transaction) -> list[Verdict]:
-            for digest in digests:
-                take(digest)
-                for table in ("repository_blobs", "blobs"):
-                    transaction.execute(f"DELETE FROM {table} WHERE digest = :digest", digest=str(digest))
-            settle(digests)
-            return [Verdict.REMOVED] * len(digests)
-
-        return await self._write(remove)
 
 
 class RaceTests(SynchronousTestCase):

@@ -59,6 +59,31 @@ def sending_blob(
     return handle
 
 
+class ColdBlob(FileBlob):
+    """A blob on a disk that answers when the test says so; ``windows`` are those asked for."""
+
+    def __init__(self, path: str, content: bytes) -> None:
+        super().__init__(path, content)
+        self.windows: list[int] = []
+        self.reading: Deferred[None] = Deferred()
+
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        return False
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        self.windows.append(offset_bytes)
+        await self.reading
+
+    def finish(self) -> None:
+        """Have the window that is being read."""
+        reading, self.reading = self.reading, Deferred()
+        reading.callback(None)
+
+    def itself(self) -> ColdBlob:
+        """Return the blob, as whoever opens it wants it."""
+        return self
+
+
 class SendTests(SynchronousTestCase):
     """``send``."""
 
@@ -313,6 +338,66 @@ class LoopbackTests(LoopbackCase):
         client.send(GET)
         expected = b"<" + CONTENT[:MIB] + b"|" + CONTENT[9 : 9 + 2 * MIB] + b">"
         self.assertEqual(expected, (await client.answer()).body)
+
+    async def test_cold_sendfile(self) -> None:
+        """A blob that is not in memory is read ahead, a window beside the one that leaves, and not more."""
+        cold = ColdBlob(self.mktemp(), CONTENT)
+        port = await self.serve(sending_blob(lambda: cold, start=3))
+        client = await self.connect(port)
+        client.send(GET)
+        await self.passed(0.1)
+        self.assertEqual(b"", client.received)
+        for number in range(3):
+            self.assertEqual([3 + 2 * MIB * number], cold.windows[number:])
+            cold.finish()
+            await self.passed(0.1)
+        answer = await client.answer()
+        self.assertEqual(CONTENT[3:], answer.body)
+        self.assertEqual([3, 3 + 2 * MIB, 3 + 4 * MIB], cold.windows)
+        self.assertEqual(1, cold.times_closed)
+
+    async def test_cold_sendfile_fails(self) -> None:
+        """A disk that fails before anything was sent is answered; later it cuts the connection."""
+        for windows in (0, 1):
+            cold = ColdBlob(self.mktemp(), CONTENT)
+
+            async def handle(request: RegistryRequest, cold: ColdBlob = cold) -> None:
+                try:
+                    await outflow.send_blob(request, 200, [], cold, 0, len(CONTENT))
+                except StoreUnavailable:
+                    outflow.send(request, 503, [], b"")
+                finally:
+                    cold.close()
+
+            client = await self.connect(await self.serve(handle))
+            client.send(GET)
+            for _ in range(windows):
+                await self.passed(0.1)
+                cold.finish()
+            await self.passed(0.1)
+            cold.reading.errback(StoreUnavailable("the disk failed"))
+            if windows:
+                await client.closed()
+            else:
+                self.assertEqual(503, (await client.answer()).status)
+            await self.passed(0.05)
+            self.assertEqual((1, 1), (cold.times_suspected, cold.times_closed))
+
+    async def test_client_leaves_cold_sendfile(self) -> None:
+        """A client that leaves while its blob is read ends the sending, whatever comes of the reading."""
+        for error in (None, StoreUnavailable("the disk failed")):
+            cold = ColdBlob(self.mktemp(), CONTENT)
+            client = await self.connect(await self.serve(sending_blob(cold.itself)))
+            client.send(GET)
+            await self.passed(0.1)
+            cold.finish()
+            await self.passed(0.1)
+            client.transport.abortConnection()
+            await client.closed()
+            await self.site.drain(5)
+            self.assertEqual(1, cold.times_closed)
+            cold.reading.callback(None) if error is None else cold.reading.errback(error)
+            self.assertEqual([], self.flushLoggedErrors())
 
     async def test_over_a_unix_socket(self) -> None:
         """The same over a UNIX socket."""

@@ -196,6 +196,12 @@ class MemoryBlob:
         self.times_closed = 0
         self.times_suspected = 0
 
+    def is_cached(self, offset_bytes: int, length_bytes: int) -> bool:
+        return True
+
+    async def read_ahead(self, offset_bytes: int, length_bytes: int) -> None:
+        pass
+
     def suspect(self) -> None:
         self.times_suspected += 1
 
