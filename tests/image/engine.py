@@ -38,7 +38,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-PROGRAMS = ("podman", "podman-compose", "runc", "mmdebstrap", "skopeo", "curl")
+PROGRAMS = ("podman", "podman-compose", "runc", "iptables", "mmdebstrap", "skopeo", "curl", "openssl")
 
 
 def reason_to_skip() -> str | None:
