@@ -1,4 +1,4 @@
-"""``make dist``: the same commit gives the same bytes, signatures tell a changed file, and the wheel is all one needs."""
+"""``make dist``: one commit gives the same bytes again, signatures tell a changed file, and the wheel serves."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class DistTests(SharedByClass):
         )
 
     def test_wheel(self) -> None:
-        """Installed without an index, the wheel brings both commands and a server that keeps what is pushed."""
+        """Installed without an index, the wheel brings both commands and a server that stores a push."""
         python = self.install()
         said = must(str(python.parent / "dockreg"), "version", cwd=self.scratch)
         self.assertTrue(said.startswith("dockreg "), said)
