@@ -20,6 +20,7 @@ from twisted.trial.unittest import SkipTest
 from tests.integration.server import RegistryProcess
 from tests.integration.shared import SharedByClass
 from tests.integration.sockets import Connection, basic
+from tests.recipes import shell_block
 
 TOP = Path(__file__).parent.parent
 WHEEL, SOURCE = "*.whl", "*.tar.gz"
@@ -194,6 +195,21 @@ class DistTests(SharedByClass):
             self.assertEqual(201, pushed.status, pushed.body)
             self.assertEqual(content, client.request("GET", f"/v2/team/app/blobs/{digest}").body)
         server.stop()
+
+    def test_air_gapped(self) -> None:
+        """What ``docs/air-gapped.md`` downloads is all that is needed where there is no index."""
+        site = self.scratch / "site"
+        site.mkdir()
+        shutil.copy(next(self.dist.glob(WHEEL)), site)
+        # The page's pip and python3 are those of any machine.
+        path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+        must("sh", "-eu", "-c", shell_block("air-gapped.md", "download"), cwd=site, PATH=path)
+        next(site.glob(WHEEL)).unlink()
+        # Nothing listens there: whoever asks an index fails.
+        cut_off = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PATH": path}
+        must("sh", "-eu", "-c", shell_block("air-gapped.md", "install"), cwd=site, **cut_off)
+        said = must(str(site / "dockreg" / "bin" / "twistd"), "dockreg", "--help", cwd=site)
+        self.assertIn("--listen", said)
 
     def install(self) -> Path:
         """Install the wheel into an environment of its own; what it needs is lent by that of the tests."""
