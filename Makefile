@@ -9,15 +9,17 @@
 #                                   again, they go on where they were
 #   make durability-report          docs/durability.md anew, from the figures that there are
 #   make docs                           the site, into build/docs
-#   make dist [KEY=~/.ssh/release]      wheel, source, SHA256SUMS, and its signature by an SSH key
+#   make dist [KEY=~/.ssh/release] [GPG_KEY=id]   wheel, source, SHA256SUMS, and its signature by an SSH or GnuPG key
+#   make wheels                         dockreg and all it needs as wheels, into build/wheels: for sites without an index
 #   make image [BASE=image]             the container image localhost/dockreg, by podman
+#   make image-base                     a base for it from a Debian mirror: make image BASE=localhost/dockreg-base
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted bench
 
-.PHONY: run test clients-report check bench fault durability-report dist image docs clean
+.PHONY: run test clients-report check bench fault durability-report dist wheels image image-base docs clean
 .DELETE_ON_ERROR:
 
 # The settings' own defaults are 127.0.0.1:5000 and ./var/registry, so that ARGS can replace them.
@@ -73,13 +75,24 @@ dist: $(VENV)/.installed-dist
 	  $(BIN)/python packaging/repack.py dist/*.tar.gz
 	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
 	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2>/dev/null,true)
+	@$(if $(GPG_KEY),gpg --batch --yes --armor --local-user '$(GPG_KEY)' --detach-sign dist/SHA256SUMS,true)
 	@ls dist
+
+# Built for this machine's Python and processor.
+wheels: $(VENV)/.installed
+	@rm -rf build/wheels
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir build/wheels . pip 'setuptools>=77'
 
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning -b html docs build/docs
 
 image:
 	@podman build $(if $(BASE),--build-arg BASE=$(BASE)) --format docker -t localhost/dockreg .
+
+image-base:
+	@mkdir -p build
+	@packaging/base.sh build/base.tar
+	@podman import --quiet build/base.tar localhost/dockreg-base
 
 clean:
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .hypothesis build dist *.egg-info _trial_temp* .coverage .coverage.* results

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.clients.namespace import Namespace
@@ -14,11 +15,14 @@ from tests.clients.namespace import Namespace
 class DockerDaemon:
     """A running daemon; ``close`` stops it."""
 
-    def __init__(self, directory: Path, namespace: Namespace, insecure_registry: str) -> None:
+    def __init__(
+        self, directory: Path, namespace: Namespace, insecure_registry: str, *, mirrors: Sequence[str] = ()
+    ) -> None:
         self._directory = directory
         directory.mkdir()
         settings = directory / "daemon.json"
-        settings.write_text(json.dumps({"insecure-registries": [insecure_registry]}))
+        told = {"insecure-registries": [insecure_registry], "registry-mirrors": list(mirrors)}
+        settings.write_text(json.dumps(told))
         self.address = f"unix://{directory}/docker.sock"
         self._log = (directory / "log").open("w")
         self._process = subprocess.Popen(

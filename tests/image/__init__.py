@@ -1,0 +1,1 @@
+"""The container image and its compose files, under podman."""
