@@ -19,14 +19,14 @@ PAGE = TOP / "docs" / "performance.md"
 PLOT = TOP / "docs" / "performance.svg"
 SIZES_PLOT = TOP / "docs" / "performance-sizes.svg"
 _LEGEND = (
-    "Median (least–most) of the rounds, then the rate; *ratio* is the CPU of distribution v3 divided by that of "
-    "dockreg, from the medians. The last column compares dockreg's cost with the median of the earlier runs on "
-    "this machine, which `bench/history.jsonl` keeps: ▲ is dearer by more than a tenth, ▼ cheaper."
+    "Median (least–most) of the rounds, then the rate; *ratio* is the CPU of distribution v3 divided by that "
+    "of dockreg, from the medians. The last column compares dockreg's cost with the median of the earlier "
+    "runs on this machine, which `bench/history.jsonl` keeps: ▲ is dearer by more than a tenth, ▼ cheaper."
 )
 _ZB = (
     "The rows that begin with *zb* are the workloads of zot's benchmark, done by the client of this one: "
-    "images of 1, 10 and 100 MiB, {clients} clients. Two of the eighteen pull through another registry, which "
-    "dockreg does not do."
+    "images of 1, 10 and 100 MiB, {clients} clients. Two of the eighteen pull through another registry, "
+    "which dockreg does not do."
 )
 _TITLE = f"CPU of {REFERENCE} as a multiple of dockreg's: longer is better"
 #: What stands above it is written by hand and kept.
