@@ -34,14 +34,14 @@ def entry(
     return {**head, "rows": kept, "verdicts": [asdict(verdict) for verdict in verdicts]}
 
 
-def load(file: Path = HISTORY) -> list[dict[str, Any]]:
+def load(file: Path) -> list[dict[str, Any]]:
     """Return all runs, oldest first."""
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
-def append(found: Mapping[str, Any], file: Path = HISTORY) -> None:
+def append(found: Mapping[str, Any], file: Path) -> None:
     """Keep one more run."""
     with file.open("a", encoding="utf-8") as history:
         history.write(json.dumps(found, ensure_ascii=False) + "\n")

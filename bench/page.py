@@ -55,7 +55,7 @@ def commit() -> str:
 def write(found: Findings, beside: Sequence[Server], *, how: str, now: datetime) -> None:
     """Write page, plots and history."""
     above = PAGE.read_text(encoding="utf-8").partition(MARK)[0] if PAGE.exists() else ""
-    before = history.earlier(history.load(), found.rows, machine())
+    before = history.earlier(history.load(history.HISTORY), found.rows, machine())
     versions = [f"- **{server.name}**: {server.version}" for server in beside]
     text = body(found, versions, before, first=f"Measured {now:%Y-%m-%d} on {machine()}; {how}.")
     PAGE.write_text(f"{above}{MARK}\n\n{text}\n", encoding="utf-8")
@@ -63,7 +63,8 @@ def write(found: Findings, beside: Sequence[Server], *, how: str, now: datetime)
     if found.grown:
         SIZES_PLOT.write_text(growth_plot(found), encoding="utf-8")
     head = history.head(now, commit=commit(), machine=machine(), how=how)
-    history.append(history.entry(found.rows, found.samples, found.verdicts, head=head))
+    entry = history.entry(found.rows, found.samples, found.verdicts, head=head)
+    history.append(entry, history.HISTORY)
 
 
 def body(found: Findings, versions: Sequence[str], earlier: dict[str, float], *, first: str) -> str:

@@ -135,7 +135,7 @@ class UnixTests(ProcessTestCase):
 
 class QueueTests(ProcessTestCase):
     def test_burst(self) -> None:
-        """Who comes in a burst waits for nothing but the server: the kernel turns nobody away for a second."""
+        """Who comes in a burst waits for the server alone: the kernel turns nobody away for a second."""
         server = RegistryProcess(self.directory / "root")
         self.addCleanup(server.kill)
         server.start()
