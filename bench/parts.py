@@ -13,7 +13,7 @@ from bench import bulk, content, reactor, report, rows, sizes, spread, states, s
 from bench.report import Samples
 from bench.rows import Row
 from bench.servers import REFERENCE, Server, servers
-from bench.verdicts import OWN, Verdict
+from bench.verdicts import FILES, OWN, Verdict
 
 #: Measured beside the others in the small rows alone; the reference is its successor.
 OLDER = "docker-registry"
@@ -55,9 +55,11 @@ Fill = Callable[[Server], Awaitable[None]]
 
 
 @asynccontextmanager
-async def running(data: Path, plan: Plan, fill: Fill, *, without: str = "") -> AsyncIterator[list[Server]]:
+async def running(
+    data: Path, plan: Plan, fill: Fill, *, without: Sequence[str] = ()
+) -> AsyncIterator[list[Server]]:
     """Start all servers on fresh roots under ``data`` and fill them; at the end there is nothing left."""
-    found = [each for each in servers(data, core=plan.core, only=plan.only) if each.name != without]
+    found = [each for each in servers(data, core=plan.core, only=plan.only) if each.name not in without]
     try:
         for server in found:
             server.start()
@@ -109,19 +111,20 @@ async def small(plan: Plan, found: Findings) -> None:
     if not every:
         return
     # Two Docker registries in every round are too many for four minutes.
-    without = OLDER if plan.is_quick and OLDER not in plan.only else ""
+    without = (OLDER,) if plan.is_quick and OLDER not in plan.only else ()
     async with running(plan.memory / "small", plan, content.fill, without=without) as found_servers:
         await measure(plan, found, "small requests", found_servers, every, rounds=plan.rounds, sweeps=False)
 
 
 async def offered(plan: Plan, found: Findings) -> None:
     """Offer half of the load that the slowest bears, and look at how long answers take."""
-    async with running(plan.memory / "steady", plan, content.fill_tags, without=OLDER) as found_servers:
-        registries = [server for server in found_servers if server.is_registry]
+    async with running(
+        plan.memory / "steady", plan, content.fill_tags, without=(OLDER, FILES)
+    ) as found_servers:
         rounds, seconds = (1, 2.0) if plan.is_quick else (plan.rounds, 3.0)
-        own = next((server for server in registries if server.name == OWN), None)
+        own = next((server for server in found_servers if server.name == OWN), None)
         before = await reactor.look(own) if own else None
-        steadies = await steady.measure(registries, rounds=rounds, seconds=seconds, say=plan.say)
+        steadies = await steady.measure(found_servers, rounds=rounds, seconds=seconds, say=plan.say)
         if own and before:
             found.verdicts.append((await reactor.look(own)).since(before).verdict("equal load"))
     found.tables["p99 at equal load"] = steady.table(steadies)
@@ -137,7 +140,7 @@ async def large(plan: Plan, found: Findings) -> None:
     async def fill(server: Server) -> None:
         await bulk.fill(server, bulk.MIB * (256 if plan.is_quick else 1024))
 
-    async with running(plan.memory / "large", plan, fill, without=OLDER) as found_servers:
+    async with running(plan.memory / "large", plan, fill, without=(OLDER,)) as found_servers:
         await measure(plan, found, "large blobs", found_servers, every, rounds=plan.few_rounds)
 
 
@@ -145,22 +148,29 @@ async def mixed(plan: Plan, found: Findings) -> None:
     """Do what zb does."""
     every = _wanted(plan, zb.rows())
     if every:
-        async with running(plan.memory / "zb", plan, content.fill_nothing, without=OLDER) as found_servers:
+        async with running(
+            plan.memory / "zb", plan, content.fill_nothing, without=(OLDER, FILES)
+        ) as found_servers:
             await measure(plan, found, "zb", found_servers, every, rounds=plan.few_rounds)
 
 
 async def on_disk(plan: Plan, found: Findings) -> None:
     """Push to a real disk."""
-    small_blob = (64 if plan.is_quick else 256) * bulk.MIB
+    size_bytes = (64 if plan.is_quick else 256) * bulk.MIB
     blobs = [
-        bulk.upload(small_blob, streams, patches=patches) for streams in (1, 8) for patches in (False, True)
+        bulk.upload(size_bytes, streams, patches=patches) for streams in (1, 8) for patches in (False, True)
     ]
-    every = _wanted(
-        plan, [*rows.disk_rows(), *(replace(row, name=f"{row.name}, real disk", must=0.0) for row in blobs)]
-    )
-    if every:
-        async with running(plan.disk / "disk", plan, content.fill_nothing, without=OLDER) as found_servers:
-            await measure(plan, found, "pushes to a real disk", found_servers, every, rounds=plan.few_rounds)
+    images = _wanted(plan, rows.disk_rows())
+    # What such a blob costs the processor does not depend on the disk; how fast it goes does.
+    blobs = _wanted(plan, [replace(row, name=f"{row.name}, real disk", must=0.0) for row in blobs])
+    if not images and not blobs:
+        return
+    data = plan.disk / "disk"
+    async with running(data, plan, content.fill_nothing, without=(OLDER, FILES)) as found_servers:
+        await measure(
+            plan, found, "images pushed to a real disk", found_servers, images, rounds=plan.few_rounds
+        )
+        await measure(plan, found, "blobs pushed to a real disk", found_servers, blobs, rounds=1)
 
 
 async def spreading(plan: Plan, found: Findings) -> None:

@@ -134,7 +134,7 @@ async def measure(
                 for server in servers(data / str(size), core=core, only=[name]):
                     if not only or name in only:
                         grown.append(Grown(size, server))
-                        grown[-1].started_seconds = await _grow(server, size)
+                        grown[-1].started_seconds = await grow(server, size)
                         say(f"{name} has {size:,} tags and repositories")
         # The first login costs a bcrypt, and what was just written is not yet in any cache.
         for each in grown:
@@ -156,7 +156,8 @@ async def _measure(grown: Grown, name: str, seconds: float) -> str:
     return f"{grown.server.name} {grown.size:,} {cost:.4g} µs"
 
 
-async def _grow(server: Server, size: int) -> float:
+async def grow(server: Server, size: int) -> float:
+    """Start a server with so many tags and repositories, and return how many seconds its start took."""
     server.start()
     connection = await Connection.open(server.port, server.fixed)
     await content.push(connection, TAGS, tag(0), SHARED)

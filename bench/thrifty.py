@@ -102,8 +102,12 @@ class _Peer:
         self._rest = b""
 
     def begin(self) -> None:
-        """Send the first request."""
-        self.socket.sendall(next(self._talk))
+        """Send the first request, if there is one."""
+        request = next(self._talk, None)
+        if request is None:
+            self.count = 0
+        else:
+            self.socket.sendall(request)
 
     def read(self) -> None:
         """Take what came, and answer a whole reply by the next request; at the end there is a count."""
@@ -136,8 +140,9 @@ def hold(port: int, talks: Iterable[Talk]) -> int:
     peers = [_Peer(port, talk) for talk in talks]
     with selectors.EpollSelector() as selector:
         for peer in peers:
-            selector.register(peer.socket, selectors.EVENT_READ, peer)
             peer.begin()
+            if peer.count is None:
+                selector.register(peer.socket, selectors.EVENT_READ, peer)
         while selector.get_map():
             for key, _ in selector.select():
                 key.data.read()

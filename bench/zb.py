@@ -180,16 +180,17 @@ def _mixed(sizes: Sequence[int], pulls: Sequence[int], *, is_chunked: bool = Fal
     return Workload(make)
 
 
-def rows(scale: float = 1.0) -> list[Row]:
-    """Return a row for each workload; ``scale`` makes them shorter."""
+def rows(scale: float = 1.0, sizes: tuple[int, int, int] = (SMALL, MEDIUM, LARGE)) -> list[Row]:
+    """Return a row for each workload; ``scale`` makes them shorter, ``sizes`` the images smaller."""
+    small, medium, large = sizes
 
     def of(size: int, count: int) -> list[int]:
         return [size] * max(1, round(count * scale))
 
-    few, mix = {SMALL: 60, MEDIUM: 16, LARGE: 4}, [(SMALL, 4), (MEDIUM, 14), (LARGE, 2)]
+    few, mix = {small: 60, medium: 16, large: 4}, [(small, 4), (medium, 14), (large, 2)]
     mixed = [size for size, count in mix for size in of(size, count)]
     thirds = [size for size in few for size in of(size, 3)]
-    named = {SMALL: "1 MB", MEDIUM: "10 MB", LARGE: "100 MB"}
+    named = {small: "1 MB", medium: "10 MB", large: "100 MB"}
     found = {"get catalog": _catalog(len(of(1, 1000)))}
     for size, name in named.items():
         found[f"push monolith {name}"] = _mixed(of(size, few[size]), [])
