@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +66,42 @@ class Connection:
             WrongAnswer: its status is not one of ``expect``.
         """
         await self._send(method, path, headers, body)
+        return await self._answer(method, path, expect)
+
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        parts: Sequence[bytes | memoryview],
+        expect: int | tuple[int, ...] = 200,
+        is_chunked: bool = False,
+    ) -> Response:
+        """Send a body in parts, without a copy of the whole, and return the answer.
+
+        With ``is_chunked`` its length stays unsaid (RFC 9112 section 7.1).
+
+        Raises:
+            WrongAnswer: its status is not one of ``expect``.
+        """
+        length_bytes = sum(map(len, parts))
+        framing = {"Transfer-Encoding": "chunked"} if is_chunked else {"Content-Length": str(length_bytes)}
+        await self._loop.sock_sendall(self._socket, self._request_head(method, path, headers, framing))
+        for part in parts:
+            view = memoryview(part)
+            for start in range(0, len(view), _WRITE_BYTES):
+                piece = view[start : start + _WRITE_BYTES]
+                if is_chunked:
+                    await self._loop.sock_sendall(self._socket, b"%x\r\n" % len(piece))
+                await self._loop.sock_sendall(self._socket, piece)
+                if is_chunked:
+                    await self._loop.sock_sendall(self._socket, b"\r\n")
+        if is_chunked:
+            await self._loop.sock_sendall(self._socket, b"0\r\n\r\n")
+        return await self._answer(method, path, expect)
+
+    async def _answer(self, method: str, path: str, expect: int | tuple[int, ...]) -> Response:
         status, found, head_bytes = await self._head()
         is_bodiless = method == "HEAD" or status in (204, 304)
         length = 0 if is_bodiless else int(found.get("content-length", "0"))
@@ -106,11 +142,9 @@ class Connection:
     async def _send(
         self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | memoryview
     ) -> None:
-        lines = [f"{method} {path} HTTP/1.1\r\n{self._fixed}"]
-        lines += [f"{name}: {value}\r\n" for name, value in (headers or {}).items()]
-        if body or method in ("POST", "PUT", "PATCH"):
-            lines.append(f"Content-Length: {len(body)}\r\n")
-        head = ("".join(lines) + "\r\n").encode("latin-1")
+        has_length = body or method in ("POST", "PUT", "PATCH")
+        framing = {"Content-Length": str(len(body))} if has_length else {}
+        head = self._request_head(method, path, headers, framing)
         if len(body) <= _READ_BYTES:
             await self._loop.sock_sendall(self._socket, head + bytes(body))
             return
@@ -118,6 +152,13 @@ class Connection:
         view = memoryview(body)
         for start in range(0, len(view), _WRITE_BYTES):
             await self._loop.sock_sendall(self._socket, view[start : start + _WRITE_BYTES])
+
+    def _request_head(
+        self, method: str, path: str, headers: Mapping[str, str] | None, framing: Mapping[str, str]
+    ) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1\r\n{self._fixed}"]
+        lines += [f"{name}: {value}\r\n" for name, value in {**(headers or {}), **framing}.items()]
+        return ("".join(lines) + "\r\n").encode("latin-1")
 
     async def _head(self) -> tuple[int, dict[str, str], int]:
         while b"\r\n\r\n" not in self._rest:

@@ -102,16 +102,32 @@ async def pull(connection: Connection, repository: str, tag: str, image: Image) 
             raise WrongAnswer(f"GET {what}: other bytes")
 
 
-async def fill(server: Server) -> None:
-    """Give a server what the reading rows ask for."""
+async def fill_app(server: Server) -> None:
+    """Give a registry the one image alone."""
+    connection = await Connection.open(server.port, server.fixed)
+    await push(connection, APP, "v1", SHARED)
+    connection.close()
+
+
+async def fill_tags(server: Server) -> None:
+    """Give a server the one image, and a registry a thousand tags as well."""
     if not server.is_registry:
         _fill_files(server)
         return
+    await fill_app(server)
     connection = await Connection.open(server.port, server.fixed)
-    await push(connection, APP, "v1", SHARED)
     await push(connection, TAGS, "t0000", SHARED)
     for number in range(1, LISTED):
         await push_manifest(connection, TAGS, f"t{number:04d}", SHARED.manifest)
+    connection.close()
+
+
+async def fill(server: Server) -> None:
+    """Give a server what the reading rows ask for."""
+    await fill_tags(server)
+    if not server.is_registry:
+        return
+    connection = await Connection.open(server.port, server.fixed)
     for number in range(LISTED):
         name = f"list/r{number:04d}"
         for blob in (SHARED.config, SHARED.layer):
@@ -119,6 +135,10 @@ async def fill(server: Server) -> None:
             await connection.request("POST", path, expect=201)
         await push_manifest(connection, name, "latest", SHARED.manifest)
     connection.close()
+
+
+async def fill_nothing(_server: Server) -> None:
+    """Start empty."""
 
 
 def _fill_files(server: Server) -> None:

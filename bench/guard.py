@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import content, rows
-from bench.connection import Connection
 from bench.rows import Row
 from bench.servers import Server, servers
 
@@ -65,9 +64,7 @@ async def _measure(data: Path, wanted: list[Row], core: int | None) -> dict[str,
     try:
         for server in found:
             server.start()
-            connection = await Connection.open(server.port, server.fixed)
-            await content.push(connection, content.APP, "v1", content.SHARED)
-            connection.close()
+            await content.fill_app(server)
         for _ in range(ROUNDS):
             for row in wanted:
                 own, other = [await _cost(row, server) for server in found]

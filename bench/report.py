@@ -10,6 +10,8 @@ from bench.servers import REFERENCE
 
 #: By row, then by server.
 Samples = dict[str, dict[str, list[Sample]]]
+#: A change of cost that is more than the noise of most machines: it gets an arrow.
+NOTABLE = 0.1
 _UNITS = {"µs": 1e6, "ms": 1e3, "s": 1.0}
 
 
@@ -46,20 +48,44 @@ def ratio(row: Row, by_server: Mapping[str, Sequence[Sample]], other: str = REFE
     return median(costs(row, by_server[other])) / own if own else None
 
 
-def table(every: Sequence[Row], samples: Mapping[str, Mapping[str, Sequence[Sample]]]) -> str:
-    """Return the table in Markdown: CPU per piece (spread), rate, and the ratio to each other server."""
+def table(
+    every: Sequence[Row],
+    samples: Mapping[str, Mapping[str, Sequence[Sample]]],
+    earlier: Mapping[str, float] | None = None,
+) -> str:
+    """Return the table in Markdown: CPU per piece (spread), rate, the ratio to the reference, and the change.
+
+    ``earlier`` has what a piece cost dockreg before, by row and in the row's unit.
+    """
     names = list(dict.fromkeys(name for by_server in samples.values() for name in by_server))
-    lines = ["| work | " + " | ".join(names) + " | ratio | must |", "|---|" + "---|" * (len(names) + 2)]
+    heads = ["work", *names, "ratio", "must", "since earlier runs"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in every:
         by_server = samples.get(row.name)
         if by_server is None:
             continue
         cells = [_cell(row, by_server[name]) if name in by_server else "–" for name in names]
         found = ratio(row, by_server)
-        shown = "–" if found is None else f"{found:.2f}×"
-        must = f"{row.must:g}×" if row.must else ""
-        lines.append(f"| {row.name} | " + " | ".join(cells) + f" | {shown} | {must} |")
+        cells.append("–" if found is None else f"{found:.2f}×")
+        cells.append(_must(row, found))
+        cells.append(_change(row, by_server.get("dockreg", []), (earlier or {}).get(row.name)))
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _must(row: Row, found: float | None) -> str:
+    if not row.must:
+        return ""
+    met = "" if found is None else ", met" if found >= row.must else ", **missed**"
+    return f"{row.must:g}×{met}"
+
+
+def _change(row: Row, own: Sequence[Sample], earlier_cost: float | None) -> str:
+    if not own or not earlier_cost:
+        return ""
+    change = median(costs(row, own)) / earlier_cost - 1
+    sign = "▲ " if change > NOTABLE else "▼ " if change < -NOTABLE else ""
+    return f"{sign}{change:+.0%}"
 
 
 def _cell(row: Row, samples: Sequence[Sample]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ TOOLS = TOP / ".tools" / "bin"
 #: The one that the others are compared with.
 REFERENCE = "distribution"
 START_SECONDS = 30.0
+#: The smallest blob that is worth sweeping away.
+SWEPT_BYTES = 1024 * 1024
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -39,7 +42,9 @@ class Server:
     #: A registry; static file servers answer only some rows.
     is_registry: bool = True
     started_seconds: float = 0.0
+    kept: set[Path] = field(default_factory=set)
     _process: subprocess.Popen[bytes] | None = None
+    _log_bytes: int = 0
 
     def command(self) -> Sequence[str]:
         """Return what to run."""
@@ -58,6 +63,7 @@ class Server:
         began = time.monotonic()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKREG_")}
         with (self.files / "log").open("ab") as log:
+            self._log_bytes = log.tell()
             self._process = subprocess.Popen(
                 [*pinned, *self.command()],
                 stdin=subprocess.DEVNULL,
@@ -68,14 +74,19 @@ class Server:
             )
         while not is_listening(self.port):
             if self._process.poll() is not None or time.monotonic() - began > START_SECONDS:
-                tail = (self.files / "log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"{self.name} did not start:\n{tail}")
+                raise RuntimeError(f"{self.name} did not start:\n{self.new_log()[-2000:]}")
             time.sleep(0.005)
         self.started_seconds = time.monotonic() - began
         self.began()
 
     def began(self) -> None:
         """Finish the start."""
+
+    def new_log(self) -> str:
+        """Return what it has logged since it was started."""
+        with (self.files / "log").open(errors="replace") as log:
+            log.seek(self._log_bytes)
+            return log.read()
 
     def stop(self) -> None:
         """End it."""
@@ -89,6 +100,25 @@ class Server:
             self._process.wait()
         self._process = None
 
+    def keep(self) -> None:
+        """Remember the large blobs that there are: no sweep removes them."""
+        self.kept = set(self._large_blobs())
+
+    def sweep(self) -> None:
+        """Remove the large blobs that came since: rows pushed them, and nobody asks for them again.
+
+        A DELETE frees nothing at once, neither here nor there, and memory is soon full of gigabytes.
+        """
+        for file in self._large_blobs():
+            if file not in self.kept:
+                file.unlink()
+
+    def _large_blobs(self) -> list[Path]:
+        places = (Path(folder, name) for folder, _, names in os.walk(self.root) for name in names)
+        # Of every server here, whatever its layout; databases, journals and logs lie elsewhere.
+        blobs = (file for file in places if "blobs" in file.relative_to(self.root).parts)
+        return [file for file in blobs if file.stat().st_size >= SWEPT_BYTES]
+
     def pids(self) -> list[int]:
         """Return the process and all that come from it."""
         assert self._process is not None
@@ -100,11 +130,15 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Return the processor time that its processes have used."""
-        total = 0
+        return sum(self.cpu_seconds_by_pid().values())
+
+    def cpu_seconds_by_pid(self) -> dict[int, float]:
+        """Return the processor time that each process has used."""
+        found = {}
         for pid in self.pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
-        return total / _TICKS
+            found[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
+        return found
 
     def memory_bytes(self, name: str = "VmRSS") -> int:
         """Return the resident size of its processes; ``VmHWM`` for the largest so far."""
@@ -116,18 +150,31 @@ class Server:
         return total
 
 
+@dataclass
 class Dockreg(Server):
     """The checkout itself, with authentication on and everything flushed."""
+
+    workers: str = "1"
 
     def command(self) -> Sequence[str]:
         twistd = Path(sys.executable).with_name("twistd")
         listen = f"tcp:{self.port}:interface=127.0.0.1"
-        return [str(twistd), "-n", "--pidfile=", "dockreg", "--root", str(self.root), "--listen", listen]
+        options = ["--root", str(self.root), "--listen", listen, "--workers", self.workers]
+        return [str(twistd), "-n", "--pidfile=", "dockreg", *options]
 
     def began(self) -> None:
+        self._wait_for_workers()
         password = (self.root / "admin-password").read_text().strip()
         credentials = base64.b64encode(f"admin:{password}".encode()).decode()
         self.fixed["Authorization"] = f"Basic {credentials}"
+
+    def _wait_for_workers(self) -> None:
+        # The parent binds before its workers are up.
+        deadline = time.monotonic() + START_SECONDS
+        while self.workers != "1" and not self.new_log().count("dockreg ready on"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} is not ready:\n{self.new_log()[-2000:]}")
+            time.sleep(0.02)
 
 
 @dataclass
@@ -155,17 +202,20 @@ class Distribution(Server):
 
 @dataclass
 class Zot(Server):
-    """zot; with ``commit`` it flushes what it writes."""
+    """zot, as it is shipped, or with ``commit``: then it flushes what it writes."""
 
     program: str = "zot"
+    commit: bool = False
 
     def command(self) -> Sequence[str]:
         settings = self.files / "config.json"
-        settings.write_text(
-            f'{{"distSpecVersion": "1.1.1", "log": {{"level": "info"}},'
-            f' "storage": {{"rootDirectory": "{self.root}", "commit": true, "gc": false}},'
-            f' "http": {{"address": "127.0.0.1", "port": "{self.port}"}}}}'
-        )
+        chosen = {
+            "distSpecVersion": "1.1.1",
+            "log": {"level": "info"},
+            "storage": {"rootDirectory": str(self.root), "commit": self.commit, "gc": False},
+            "http": {"address": "127.0.0.1", "port": str(self.port)},
+        }
+        settings.write_text(json.dumps(chosen))
         return [self.program, "serve", str(settings)]
 
 
@@ -197,14 +247,7 @@ def servers(data: Path, *, core: int | None, only: Sequence[str] = ()) -> list[S
     def places(name: str) -> tuple[str, Path, Path, int | None]:
         return name, data / name / "root", data / name / "files", core
 
-    def version(*command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = (done.stdout + done.stderr).splitlines() or ["?"]
-        return " ".join(word for word in lines[0].split() if not word.startswith("/"))
-
-    found: list[Server] = [
-        Dockreg(*places("dockreg"), version(sys.executable, "-m", "dockreg_tx", "version"))
-    ]
+    found: list[Server] = [dockreg(data / "dockreg", core=core)]
     built = str(TOOLS / "registry")
     if Path(built).exists():
         found.append(Distribution(*places(REFERENCE), version(built, "--version"), program=built))
@@ -212,10 +255,25 @@ def servers(data: Path, *, core: int | None, only: Sequence[str] = ()) -> list[S
     if shutil.which(debian):
         found.append(Distribution(*places(debian), version(debian, "--version"), program=debian))
     if zot := os.environ.get("BENCH_ZOT"):
-        found.append(Zot(*places("zot"), version(zot, "--version"), program=zot))
+        told = version(zot, "--version")
+        found.append(Zot(*places("zot"), told, program=zot))
+        found.append(Zot(*places("zot-commit"), f"{told}, with commit", program=zot, commit=True))
     if shutil.which("nginx"):
         found.append(Nginx(*places("nginx"), version("nginx", "-v"), is_registry=False))
     return [server for server in found if not only or server.name in only]
+
+
+def dockreg(data: Path, *, core: int | None, workers: str = "1") -> Dockreg:
+    """Return the checkout itself, by so many processes."""
+    told = version(sys.executable, "-m", "dockreg_tx", "version")
+    return Dockreg("dockreg", data / "root", data / "files", core, told, workers=workers)
+
+
+def version(*command: str) -> str:
+    """Return the first line that a program says about itself, without its path."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines() or ["?"]
+    return " ".join(word for word in lines[0].split() if not word.startswith("/"))
 
 
 def free_port() -> int:

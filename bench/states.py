@@ -1,32 +1,35 @@
-"""What is not about requests: start, memory, and cost against size."""
+"""What is not about requests: start and memory."""
 
 from __future__ import annotations
 
 import resource
 import socket
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from bench import content, rows
-from bench.connection import Connection
-from bench.content import SHARED, digest_of
-from bench.rows import Row
 from bench.servers import Server, servers
+from bench.verdicts import OWN, Verdict, at_most
 
 MIB = 1024 * 1024
 CONNECTIONS = 10_000
-#: Rows of the database of each size.
-SIZES = (1_000, 100_000, 1_000_000)
-
-Say = Callable[[str], None]
+#: What is promised of one process.
+MOST_IDLE_MIB, MOST_GROWTH_MIB = 75.0, 40.0
 
 
-def memory(data: Path, *, core: int | None, only: Sequence[str], connections: int) -> dict[str, list[str]]:
-    """Return start and memory of each server: when it takes connections, idle, and with idle connections."""
-    found: dict[str, list[str]] = {}
+@dataclass(frozen=True, slots=True)
+class State:
+    """One server: when it took connections, its size then, and how much idle connections add."""
+
+    started_seconds: float
+    idle_bytes: int
+    growth_bytes: int
+
+
+def measure(data: Path, *, core: int | None, only: Sequence[str]) -> dict[str, State]:
+    """Return the state of each registry."""
+    found: dict[str, State] = {}
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for server in servers(data / "states", core=core, only=only):
@@ -36,20 +39,39 @@ def memory(data: Path, *, core: int | None, only: Sequence[str], connections: in
         try:
             time.sleep(1)
             idle_bytes = server.memory_bytes()
-            peers = list(_peers(server, connections))
+            peers = list(_peers(server, CONNECTIONS))
             time.sleep(1)
-            full_bytes = server.memory_bytes()
+            growth_bytes = server.memory_bytes() - idle_bytes
             for peer in peers:
                 peer.close()
-            found[server.name] = [
-                f"{server.started_seconds:.2f} s",
-                f"{idle_bytes / MIB:.0f} MiB",
-                f"+{(full_bytes - idle_bytes) / MIB:.0f} MiB",
-            ]
+            found[server.name] = State(server.started_seconds, idle_bytes, growth_bytes)
         finally:
             server.stop()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return found
+
+
+def table(found: Mapping[str, State]) -> str:
+    """Return the table in Markdown."""
+    lines = [f"| | start | idle | {CONNECTIONS:,} idle connections |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {each.started_seconds:.2f} s | {each.idle_bytes / MIB:.0f} MiB "
+        f"| +{each.growth_bytes / MIB:.0f} MiB |"
+        for name, each in found.items()
+    ]
+    return "\n".join(lines)
+
+
+def verdicts(found: Mapping[str, State]) -> list[Verdict]:
+    """Return whether the promises hold."""
+    own = found.get(OWN)
+    if own is None:
+        return []
+    grown = f"{CONNECTIONS:,} idle connections"
+    return [
+        at_most("idle", "memory of a process", own.idle_bytes / MIB, MOST_IDLE_MIB, " MiB"),
+        at_most(grown, "growth of memory", own.growth_bytes / MIB, MOST_GROWTH_MIB, " MiB"),
+    ]
 
 
 def _peers(server: Server, connections: int) -> Iterator[socket.socket]:
@@ -59,66 +81,3 @@ def _peers(server: Server, connections: int) -> Iterator[socket.socket]:
         peer.bind((f"127.0.0.{1 + number % 8}", 0))
         peer.connect(("127.0.0.1", server.port))
         yield peer
-
-
-def size_rows() -> list[Row]:
-    """Return the rows whose cost must not grow with what is stored."""
-    manifest = f"/v2/{content.TAGS}/manifests/t0000500"
-
-    async def push_tag(connection: Connection, number: int) -> None:
-        tag = f"new-{time.monotonic_ns()}-{number}"
-        await content.push_manifest(connection, content.TAGS, tag, SHARED.manifest)
-
-    return [
-        rows.fetch("tags/list?n=100", f"/v2/{content.TAGS}/tags/list?n=100&last=t0000500"),
-        rows.fetch("_catalog?n=100", "/v2/_catalog?n=100&last=list/r0000500"),
-        rows.fetch("manifest GET by tag", manifest, accept=content.MANIFEST_TYPE, body=SHARED.manifest),
-        rows.repeated("tag pushed", push_tag, clients=1),
-    ]
-
-
-async def sizes(
-    data: Path, *, core: int | None, most: int, rounds: int, seconds: float, say: Say
-) -> dict[str, list[str]]:
-    """Return the CPU of each of ``size_rows`` by numbers of tags and repositories, of dockreg alone."""
-    found: dict[str, list[str]] = {"start": [], **{row.name: [] for row in size_rows()}}
-    (server,) = servers(data / "sizes", core=core, only=["dockreg"])
-    server.start()
-    connection = await Connection.open(server.port, server.fixed)
-    await content.push(connection, content.TAGS, "t0000000", SHARED)
-    connection.close()
-    try:
-        for size in SIZES:
-            if size > most:
-                break
-            server.stop()
-            _fill_database(server.root / "registry.db", size)
-            server.start()
-            found["start"].append(f"{server.started_seconds:.2f} s")
-            for row in size_rows():
-                samples = [await row.sample(server, seconds) for _ in range(rounds)]
-                cost = median(sample.cpu_seconds / sample.pieces for sample in samples)
-                found[row.name].append(f"{cost * 1e6:.0f} µs")
-                say(f"{size:,}: {row.name} {cost * 1e6:.0f} µs")
-    finally:
-        server.stop()
-    return found
-
-
-def _fill_database(path: Path, size: int) -> None:
-    """Have so many tags in one repository, and so many repositories, in a database that nobody has open."""
-    database = sqlite3.connect(path)
-    (manifest_id, repository_id) = database.execute(
-        "SELECT id, repository_id FROM manifests WHERE digest = ?", (digest_of(SHARED.manifest),)
-    ).fetchone()
-    tags = ((repository_id, f"t{number:07d}", manifest_id) for number in range(1, size))
-    with database:
-        database.executemany(
-            "INSERT OR IGNORE INTO tags (repository_id, name, manifest_id, updated_at) VALUES (?, ?, ?, 0)",
-            tags,
-        )
-        database.executemany(
-            "INSERT OR IGNORE INTO repositories (name, created_at) VALUES (?, 0)",
-            ((f"list/r{number:07d}",) for number in range(1, size)),
-        )
-    database.close()

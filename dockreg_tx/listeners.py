@@ -24,6 +24,8 @@ from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
 from dockreg_tx.settings import Settings
 
 _LARGEST_PORT = 65535
+#: Connections that the kernel keeps until they are taken; fewer where net.core.somaxconn is less.
+QUEUE_LENGTH = 4096
 ParseEndpoint = Callable[[Any, str], IStreamServerEndpoint]
 
 
@@ -100,7 +102,17 @@ def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactor
     bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
     if isinstance(bound, Failure):
         raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
+    if "backlog=" not in text:
+        _lengthen_queue(bound)
     return bound
+
+
+def _lengthen_queue(port: IListeningPort) -> None:
+    # Twisted's own queue holds 50; whoever comes after that waits a second until the kernel tries again.
+    listening = getattr(port, "socket", None)
+    if isinstance(listening, socket.socket):
+        # On a socket that listens already, this changes the length alone.
+        listening.listen(QUEUE_LENGTH)
 
 
 def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
+import signal
 import socket
 import ssl
 from pathlib import Path
@@ -128,4 +130,20 @@ class UnixTests(ProcessTestCase):
             client.connect(str(path))
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             self.assertTrue(client.recv(4096).startswith(b"HTTP/1.1 200 "))
+        server.stop()
+
+
+class QueueTests(ProcessTestCase):
+    def test_burst(self) -> None:
+        """Who comes in a burst waits for the server alone: the kernel turns nobody away for a second."""
+        server = RegistryProcess(self.directory / "root")
+        self.addCleanup(server.kill)
+        server.start()
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            clients = [socket.create_connection(("127.0.0.1", server.port), timeout=0.9) for _ in range(300)]
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for client in clients:
+            client.close()
         server.stop()
