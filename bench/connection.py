@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 _READ_BYTES = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
+
+#: What a request carries: in one piece, or in several that belong together.
+RequestBody = bytes | memoryview | Sequence[memoryview]
 
 
 class WrongAnswer(Exception):
@@ -57,7 +60,7 @@ class Connection:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: RequestBody = b"",
         expect: int | tuple[int, ...] = 200,
     ) -> Response:
         """Send a request and return its answer.
@@ -104,20 +107,22 @@ class Connection:
             raise WrongAnswer(f"GET {path}: the bytes do not hash to {digest}")
 
     async def _send(
-        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | memoryview
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: RequestBody
     ) -> None:
+        views = [memoryview(body)] if isinstance(body, bytes | memoryview) else body
+        length_bytes = sum(map(len, views))
         lines = [f"{method} {path} HTTP/1.1\r\n{self._fixed}"]
         lines += [f"{name}: {value}\r\n" for name, value in (headers or {}).items()]
-        if body or method in ("POST", "PUT", "PATCH"):
-            lines.append(f"Content-Length: {len(body)}\r\n")
+        if length_bytes or method in ("POST", "PUT", "PATCH"):
+            lines.append(f"Content-Length: {length_bytes}\r\n")
         head = ("".join(lines) + "\r\n").encode("latin-1")
-        if len(body) <= _READ_BYTES:
-            await self._loop.sock_sendall(self._socket, head + bytes(body))
+        if length_bytes <= _READ_BYTES:
+            await self._loop.sock_sendall(self._socket, b"".join((head, *views)))
             return
         await self._loop.sock_sendall(self._socket, head)
-        view = memoryview(body)
-        for start in range(0, len(view), _WRITE_BYTES):
-            await self._loop.sock_sendall(self._socket, view[start : start + _WRITE_BYTES])
+        for view in views:
+            for start in range(0, len(view), _WRITE_BYTES):
+                await self._loop.sock_sendall(self._socket, view[start : start + _WRITE_BYTES])
 
     async def _head(self) -> tuple[int, dict[str, str], int]:
         while b"\r\n\r\n" not in self._rest:

@@ -35,6 +35,8 @@ class Row:
 
     name: str
     run: Callable[[Server, float], Awaitable[float]]
+    #: What is done before each run, and is not measured.
+    prepare: Callable[[Server], Awaitable[None]] | None = None
     #: Of the CPU column: µs, ms or s, and the same for the rate.
     unit: str = "µs"
     rate: str = "/s"
@@ -48,6 +50,8 @@ class Row:
 
     async def sample(self, server: Server, seconds: float) -> Sample:
         """Run once and measure."""
+        if self.prepare is not None:
+            await self.prepare(server)
         before, began = server.cpu_seconds(), time.monotonic()
         pieces = await self.run(server, seconds)
         wall_seconds = time.monotonic() - began
