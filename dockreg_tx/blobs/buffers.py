@@ -9,6 +9,8 @@ from __future__ import annotations
 BUFFER_BYTES = 1024 * 1024
 #: How many wait for the next upload.
 _KEPT = 8
+#: How many may be in use: a thousand uploads at once must not take a thousand of them.
+LENT_LIMIT = 32
 
 
 class Buffers:
@@ -16,13 +18,17 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: list[bytearray] = []
+        self.lent = 0
 
-    def take(self) -> bytearray:
-        """Return a buffer with anything in it."""
+    def take(self) -> bytearray | None:
+        """Return a buffer with anything in it; None when enough are in use."""
+        if self.lent >= LENT_LIMIT:
+            return None
+        self.lent += 1
         return self._free.pop() if self._free else bytearray(BUFFER_BYTES)
 
     def give(self, buffer: bytearray) -> None:
-        """Take one back that nobody uses any more."""
+        """Keep one that nobody uses any more for the next who takes one."""
         if len(self._free) < _KEPT:
             self._free.append(buffer)
 
@@ -32,6 +38,7 @@ class Filling:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
+        self._lent = 0
         self._present: bytearray | None = None
         self._filled_bytes = 0
 
@@ -40,16 +47,25 @@ class Filling:
         """Whether nothing was filled since the last ``seal``."""
         return not self._filled_bytes
 
-    def room(self) -> memoryview:
-        """Return where the next bytes go; never empty."""
+    def room(self) -> memoryview | None:
+        """Return where the next bytes go, never empty; None when there is no buffer."""
         if self._present is None:
             self._present = self._buffers.take()
+            if self._present is None:
+                return None
+            self._lent += 1
         return memoryview(self._present)[self._filled_bytes :]
 
     def fill(self, size_bytes: int) -> bool:
         """Note that so many bytes were put there; tell whether the buffer is full."""
         self._filled_bytes += size_bytes
         return self._filled_bytes == BUFFER_BYTES
+
+    def taste(self, size_bytes: int) -> bytes:
+        """Return a copy of so few bytes that were put there, and give the buffer back."""
+        content = bytes(memoryview(self._present or b"")[:size_bytes])
+        self.give_back_empty()
+        return content
 
     def seal(self) -> memoryview:
         """Return what was filled, and begin another buffer."""
@@ -60,10 +76,23 @@ class Filling:
     def give_back(self, part: object) -> None:
         """Use a sealed buffer again; what else there is among the parts of a batch is not ours."""
         if isinstance(part, memoryview) and isinstance(part.obj, bytearray):
+            self._return(1)
             self._buffers.give(part.obj)
 
-    def close(self) -> None:
+    def give_back_empty(self) -> None:
         """Give back what was not filled."""
         if self._present is not None and self.is_empty:
+            self._return(1)
             self._buffers.give(self._present)
             self._present = None
+
+    def close(self) -> None:
+        """Let others have as many buffers; those with bytes in them go with their batches."""
+        self.give_back_empty()
+        self._return(self._lent)
+
+    def _return(self, count: int) -> None:
+        # Those of a batch that failed never come back: close() has counted them already.
+        count = min(count, self._lent)
+        self._lent -= count
+        self._buffers.lent -= count

@@ -116,7 +116,7 @@ class BatchConsumer:
     def filled(self, size_bytes: int) -> None:
         """Take what was put into the beginning of the ``room``."""
         if size_bytes < _FAST_BYTES and self._filling.is_empty:
-            self.write(bytes(self._filling.room()[:size_bytes]))
+            self.write(self._filling.taste(size_bytes))
             return
         if self._room_bytes is not None:
             self._room_bytes -= size_bytes

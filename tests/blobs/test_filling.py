@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.blobs.buffers import BUFFER_BYTES, Buffers
+from dockreg_tx.blobs.buffers import BUFFER_BYTES, LENT_LIMIT, Buffers
 from dockreg_tx.blobs.consumer import BATCH_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, BatchConsumer
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.ports import Fillable
@@ -83,6 +83,23 @@ class FillingTests(SynchronousTestCase):
         other = self.consumer_with(room_bytes=None).room()
         assert room is not None and other is not None
         self.assertIs(room.obj, other.obj)
+
+    def test_no_more_than_enough(self) -> None:
+        """When many buffers are in use bytes are written instead, until an upload ends, however it ends."""
+        others = [self.consumer_with(room_bytes=None) for _ in range(LENT_LIMIT)]
+        self.assertNotIn(None, [other.room() for other in others])
+        self.assertIsNone(self.consumer.room())
+        others[0].filled(BUFFER_BYTES)
+        others[0].fail()
+        self.assertIsNone(self.consumer.room())
+        others[0].unregisterProducer()
+        self.fill(b"x" * BUFFER_BYTES)
+        self.assertIsNone(self.consumer.room())
+        self.consumer.release(self.batch())
+        self.assertIsNotNone(self.consumer.room())
+        for consumer in (self.consumer, *others):
+            consumer.unregisterProducer()
+        self.assertEqual(0, self.buffers.lent)
 
     def test_slow_client(self) -> None:
         """A few bytes do not keep a whole buffer from others while they wait."""
