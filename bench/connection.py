@@ -12,6 +12,9 @@ from typing import Self
 _READ_BYTES = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
 
+#: What a request carries: in one piece, or in several that belong together.
+RequestBody = bytes | memoryview | Sequence[memoryview]
+
 
 class WrongAnswer(Exception):
     """A server answered something else than it must: the benchmark is void."""
@@ -57,7 +60,7 @@ class Connection:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | memoryview = b"",
+        body: RequestBody = b"",
         expect: int | tuple[int, ...] = 200,
     ) -> Response:
         """Send a request and return its answer.
@@ -140,18 +143,20 @@ class Connection:
             raise WrongAnswer(f"GET {path}: the bytes do not hash to {digest}")
 
     async def _send(
-        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | memoryview
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: RequestBody
     ) -> None:
-        has_length = body or method in ("POST", "PUT", "PATCH")
-        framing = {"Content-Length": str(len(body))} if has_length else {}
+        views = [memoryview(body)] if isinstance(body, bytes | memoryview) else body
+        length_bytes = sum(map(len, views))
+        has_length = length_bytes or method in ("POST", "PUT", "PATCH")
+        framing = {"Content-Length": str(length_bytes)} if has_length else {}
         head = self._request_head(method, path, headers, framing)
-        if len(body) <= _READ_BYTES:
-            await self._loop.sock_sendall(self._socket, head + bytes(body))
+        if length_bytes <= _READ_BYTES:
+            await self._loop.sock_sendall(self._socket, b"".join((head, *views)))
             return
         await self._loop.sock_sendall(self._socket, head)
-        view = memoryview(body)
-        for start in range(0, len(view), _WRITE_BYTES):
-            await self._loop.sock_sendall(self._socket, view[start : start + _WRITE_BYTES])
+        for view in views:
+            for start in range(0, len(view), _WRITE_BYTES):
+                await self._loop.sock_sendall(self._socket, view[start : start + _WRITE_BYTES])
 
     def _request_head(
         self, method: str, path: str, headers: Mapping[str, str] | None, framing: Mapping[str, str]

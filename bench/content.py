@@ -8,12 +8,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.connection import Connection, WrongAnswer
+from bench.connection import Connection, RequestBody, WrongAnswer
 from bench.servers import Server
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+OCTETS = {"Content-Type": "application/octet-stream"}
 #: The repositories of the reading rows.
 APP, TAGS = "bench/app", "bench/tags"
 LISTED = 1000
@@ -56,18 +57,15 @@ def digest_of(content: bytes) -> str:
 async def push_blob(connection: Connection, repository: str, content: bytes) -> None:
     """Push by POST and PUT, as most clients do."""
     opened = await connection.request("POST", f"/v2/{repository}/blobs/uploads/", expect=202)
-    await finish(connection, opened.headers, content, content)
+    await finish(connection, opened.headers, content, digest_of(content))
 
 
-async def finish(
-    connection: Connection, headers: Mapping[str, str], rest: bytes | memoryview, content: bytes
-) -> None:
+async def finish(connection: Connection, headers: Mapping[str, str], rest: RequestBody, digest: str) -> None:
     """End an upload with its last bytes."""
     path = path_of(headers["location"])
-    path += ("&" if "?" in path else "?") + f"digest={digest_of(content)}"
-    octets = {"Content-Type": "application/octet-stream"}
-    stored = await connection.request("PUT", path, headers=octets, body=rest, expect=201)
-    if stored.headers.get("docker-content-digest") != digest_of(content):
+    path += ("&" if "?" in path else "?") + f"digest={digest}"
+    stored = await connection.request("PUT", path, headers=OCTETS, body=rest, expect=201)
+    if stored.headers.get("docker-content-digest") != digest:
         raise WrongAnswer(f"PUT {path}: stored under another digest")
 
 

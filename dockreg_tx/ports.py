@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from twisted.internet.interfaces import IConsumer
 
@@ -74,6 +74,19 @@ class Body(Protocol):
             BodyTooLarge: it has more than ``limit_bytes``; at most that much was held in memory.
             BodyBroken: as above.
         """
+        ...
+
+
+@runtime_checkable
+class Fillable(Protocol):
+    """What a consumer is, too, when a body may be put into its memory instead of being written to it."""
+
+    def room(self) -> memoryview | None:
+        """Return memory for the next bytes, valid until anything else is called; None: ``write`` them."""
+        ...
+
+    def filled(self, size_bytes: int) -> None:
+        """Take the first bytes of the last ``room``, at least one."""
         ...
 
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall, IProducer, IPus
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dockreg_tx.blobs.buffers import BUFFER_BYTES, Buffers, Filling
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.oci.errors import BodyTooLarge
 from dockreg_tx.ports import Body
@@ -30,6 +31,8 @@ SYNC_SECONDS = 5.0
 #: Smaller chunks are copied together: a flood of one-byte chunks must not cost forty bytes each.
 _SMALL_BYTES = 16 * 1024
 _JOINED_BYTES = 64 * 1024
+#: A client that fills less than this at once is too slow to hold a whole buffer.
+_FAST_BYTES = 64 * 1024
 
 Checkpoint = Callable[[int], Awaitable[None]]
 
@@ -56,14 +59,16 @@ class BatchConsumer:
     Args:
         room_bytes: how much may arrive, None for no limit.
         arrived: called at every chunk.
+        buffers: lent to a producer that can fill them (``ports.Fillable``).
     """
 
-    def __init__(self, *, room_bytes: int | None, arrived: Callable[[], None]) -> None:
+    def __init__(self, *, room_bytes: int | None, arrived: Callable[[], None], buffers: Buffers) -> None:
         self.overflowed = False
         self.held_bytes = 0
         self._room_bytes = room_bytes
         self._arrived = arrived
         self._parts: deque[Part] = deque()
+        self._filling = Filling(buffers)
         self._waiting_bytes = 0
         self._producer: IPushProducer | None = None
         self._is_paused = False
@@ -85,6 +90,7 @@ class BatchConsumer:
     def unregisterProducer(self) -> None:
         """Forget the producer."""
         self._producer = None
+        self._filling.close()
 
     def write(self, data: bytes) -> None:
         """Take a chunk; after a failure or beyond the limit it is thrown away."""
@@ -96,7 +102,35 @@ class BatchConsumer:
                 self._stop_producer()
                 return
             self._room_bytes -= len(data)
+        self._seal()
         self._keep(data)
+        self._has_arrived()
+
+    def room(self) -> memoryview | None:
+        """Return memory to put the next bytes into, or None: ``write`` them."""
+        is_limited = self._room_bytes is not None and self._room_bytes < BUFFER_BYTES
+        if self._is_failed or self.overflowed or is_limited:
+            return None
+        return self._filling.room()
+
+    def filled(self, size_bytes: int) -> None:
+        """Take what was put into the beginning of the ``room``."""
+        if size_bytes < _FAST_BYTES and self._filling.is_empty:
+            self.write(self._filling.taste(size_bytes))
+            return
+        if self._room_bytes is not None:
+            self._room_bytes -= size_bytes
+        self.held_bytes += size_bytes
+        self._waiting_bytes += size_bytes
+        if self._filling.fill(size_bytes):
+            self._seal()
+        self._has_arrived()
+
+    def _seal(self) -> None:
+        if not self._filling.is_empty:
+            self._parts.append(self._filling.seal())
+
+    def _has_arrived(self) -> None:
         self._arrived()
         if self._waiting_bytes >= BATCH_BYTES:
             self._wake()
@@ -127,6 +161,7 @@ class BatchConsumer:
         """Stop the producer and throw away what waits."""
         self._is_failed = True
         self._parts.clear()
+        self._filling.seal()
         self._waiting_bytes = 0
         self._stop_producer()
         self._wake()
@@ -142,13 +177,17 @@ class BatchConsumer:
             self._waiter = Deferred()
             await self._waiter
         self._is_woken = False
+        if self._waiting_bytes < BATCH_BYTES:
+            self._seal()
         if self._is_failed or (self._is_over and not self._parts):
             return None
         return self._take_batch()
 
-    def release(self, size_bytes: int) -> None:
+    def release(self, batch: Sequence[Part]) -> None:
         """Note that a batch is written; resumes the producer when little enough waits."""
-        self.held_bytes -= size_bytes
+        self.held_bytes -= sum(map(len, batch))
+        for part in batch:
+            self._filling.give_back(part)
         if self._is_paused and self.held_bytes < LOW_WATER_BYTES:
             self._is_paused = False
             if self._producer is not None:
@@ -180,14 +219,20 @@ class Transfer:
     """One body on its way into one sink."""
 
     def __init__(
-        self, sink: Sink, *, clock: IReactorTime, limit_bytes: int | None, checkpoint: Checkpoint | None
+        self,
+        sink: Sink,
+        *,
+        clock: IReactorTime,
+        limit_bytes: int | None,
+        checkpoint: Checkpoint | None,
+        buffers: Buffers,
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._limit_bytes = limit_bytes
         self._checkpoint = checkpoint
         room_bytes = None if limit_bytes is None else max(0, limit_bytes - sink.offset_bytes)
-        self.consumer = BatchConsumer(room_bytes=room_bytes, arrived=self._start_timer)
+        self.consumer = BatchConsumer(room_bytes=room_bytes, arrived=self._start_timer, buffers=buffers)
         self._timer: IDelayedCall | None = None
         self._is_sync_due = False
         self._sync_began_at_bytes = sink.offset_bytes
@@ -216,7 +261,7 @@ class Transfer:
             while (batch := await self.consumer.next_batch()) is not None:
                 if batch:
                     await self._sink.write_batch(batch)
-                    self.consumer.release(sum(map(len, batch)))
+                    self.consumer.release(batch)
                 self._begin_sync_if_due()
             await self._last_sync()
         except BaseException:

@@ -17,7 +17,7 @@ UPLOAD_MODE = 0o640
 #: Linux takes at most 1,024 parts in one call (IOV_MAX).
 _PARTS_LIMIT = 512
 
-Part = bytes | bytearray
+Part = bytes | bytearray | memoryview
 
 
 @contextmanager

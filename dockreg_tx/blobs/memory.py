@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 
+from dockreg_tx.blobs.buffers import Buffers
 from dockreg_tx.blobs.consumer import Checkpoint, Transfer
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.blobs.layout import is_upload_id
@@ -149,7 +150,13 @@ class MemoryUploadWriter:
     ) -> None:
         """Write ``body`` at the offset, and return when every byte is written."""
         self._check_usable()
-        transfer = Transfer(self, clock=self._staging.clock, limit_bytes=limit_bytes, checkpoint=checkpoint)
+        transfer = Transfer(
+            self,
+            clock=self._staging.clock,
+            limit_bytes=limit_bytes,
+            checkpoint=checkpoint,
+            buffers=Buffers(),
+        )
         await transfer.run(body)
 
     async def write_batch(self, parts: Sequence[Part]) -> None:

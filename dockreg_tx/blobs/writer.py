@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
+from dockreg_tx.blobs.buffers import Buffers
 from dockreg_tx.blobs.consumer import MIB, Checkpoint, Transfer
 from dockreg_tx.blobs.disk import BLOB_MODE, UPLOAD_MODE, Disk, OpenFile, Part, refusals
 from dockreg_tx.blobs.layout import RootLayout
@@ -36,6 +37,7 @@ class Places:
     clock: IReactorTime
     disk: Disk
     kept: KeptStates
+    buffers: Buffers
 
 
 class FileUploadWriter:
@@ -78,7 +80,13 @@ class FileUploadWriter:
     ) -> None:
         """Write ``body`` at the offset, and return when every byte is written and synced."""
         self._check_usable()
-        transfer = Transfer(self, clock=self._places.clock, limit_bytes=limit_bytes, checkpoint=checkpoint)
+        transfer = Transfer(
+            self,
+            clock=self._places.clock,
+            limit_bytes=limit_bytes,
+            checkpoint=checkpoint,
+            buffers=self._places.buffers,
+        )
         await transfer.run(body)
 
     async def write_batch(self, parts: Sequence[Part]) -> None:

@@ -5,16 +5,24 @@ The channel in ``intake`` feeds a body and is told when to stop and go on; nothi
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
 from dockreg_tx.oci.errors import BodyBroken, BodyTooLarge
+from dockreg_tx.ports import Fillable
 
 #: Smaller pieces are copied together: a slow client's would each hold a piece of the heap for minutes.
 SMALL_BYTES = 4096
+#: A read of this size tells that the client is fast enough to fill the consumer's memory directly.
+FAST_BYTES = 256 * 1024
+#: And one below this, that it is not any more.
+SLOW_BYTES = 64 * 1024
+
+T = TypeVar("T")
 
 
 class Inlet(Protocol):
@@ -50,6 +58,8 @@ class RequestBody:
         self._inlet = inlet
         self._pending: list[bytes] = []
         self._consumer: IConsumer | None = None
+        self._fillable: Fillable | None = None
+        self._is_fast = False
         self._error: BodyBroken | None = None
         self._done: Deferred[None] | None = None
         self._is_taken = False
@@ -66,6 +76,7 @@ class RequestBody:
         """
         self._take()
         self._consumer = consumer
+        self._fillable = consumer if isinstance(consumer, Fillable) else None
         consumer.registerProducer(self, True)
         try:
             self._deliver_pending()
@@ -74,7 +85,7 @@ class RequestBody:
             if self._error is not None and not self._is_discarded:
                 raise self._error
         finally:
-            self._consumer = None
+            self._consumer = self._fillable = None
             self.discard()
             consumer.unregisterProducer()
 
@@ -150,8 +161,25 @@ class RequestBody:
             self._pending.append(data)
             self._inlet.hold_body()
             return
+        self._is_fast = len(data) >= FAST_BYTES
+        self._deliver(self._consumer.write, data)
+
+    def room(self) -> memoryview | None:
+        """Return memory to read into, followed by ``filled``; None: read as usual, then ``receive``."""
+        if not self._is_fast or self._fillable is None or self._done is None or self._is_discarded:
+            return None
+        return self._fillable.room()
+
+    def filled(self, size_bytes: int) -> None:
+        """Take bytes from the client that are in the ``room``."""
+        self.received_bytes += size_bytes
+        self._is_fast = size_bytes >= SLOW_BYTES
+        if self._fillable is not None:
+            self._deliver(self._fillable.filled, size_bytes)
+
+    def _deliver(self, take: Callable[[T], object], what: T) -> None:
         try:
-            self._consumer.write(data)
+            take(what)
         except Exception as error:  # noqa: BLE001 - the consumer's failure belongs to the handler, not here
             self.discard()
             self._finish(error)

@@ -6,10 +6,13 @@ else is parsed line by line. The endpoint is the same, and so are deadlines, pip
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.python.failure import Failure
 
 from dockreg_tx.web.body import WholeBody
 from dockreg_tx.web.channel import RegistryChannel
@@ -41,12 +44,53 @@ class ShortChannel(RegistryChannel):
     def open_body(self) -> None:
         """Read the body, in larger pieces than requests come in."""
         self.transport.bufferSize = BODY_READ_BYTES
+        if self._is_plain:
+            self.transport.doRead = self._read_body
         super().open_body()
 
     def allContentReceived(self) -> None:
         """End the body."""
         self.transport.bufferSize = READ_BYTES
+        self._read_as_usual()
         super().allContentReceived()
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as HTTPChannel has it
+        """Tell the exchange."""
+        self._read_as_usual()
+        super().connectionLost(reason)
+
+    def _read_as_usual(self) -> None:
+        if self._is_plain:
+            self.transport.__dict__.pop("doRead", None)
+
+    def _read_body(self) -> Exception | None:
+        """Do what the transport's ``doRead`` does, into the memory of whoever takes the body."""
+        transport = self.transport
+        room = self._body_room()
+        if room is None:
+            read: Callable[[Any], Exception | None] = type(transport).doRead
+            return read(transport)
+        try:
+            count = transport.socket.recv_into(room)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not count:
+            return CONNECTION_DONE
+        # There is room only while both are there.
+        self._transferDecoder.contentLength -= count  # type: ignore[union-attr]
+        self._note_progress(count)
+        self._exchange.body.filled(count)  # type: ignore[union-attr]
+        return None
+
+    def _body_room(self) -> memoryview | None:
+        """Return where to read to; None when chunked, and at the end, which the parser has to see."""
+        left_bytes = getattr(self._transferDecoder, "contentLength", None) or 0
+        if self._exchange is None or self._is_deaf or self._buffer or left_bytes <= BODY_READ_BYTES:
+            return None
+        room = self._exchange.body.room()
+        return None if room is None else room[: left_bytes - 1]
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer: at once, when none wait before them, without a turn of the reactor."""

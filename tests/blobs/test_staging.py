@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dockreg_tx.blobs import running
+from dockreg_tx.blobs.buffers import Buffers
 from dockreg_tx.blobs.consumer import HIGH_WATER_BYTES, LOW_WATER_BYTES, MIB, BatchConsumer
 from dockreg_tx.blobs.disk import Disk
 from dockreg_tx.blobs.filesystem import FileBlobStore
@@ -497,7 +498,7 @@ class BatchConsumerTests(SynchronousTestCase):
     """The consumer by itself."""
 
     def setUp(self) -> None:
-        self.consumer = BatchConsumer(room_bytes=None, arrived=lambda: None)
+        self.consumer = BatchConsumer(room_bytes=None, arrived=lambda: None, buffers=Buffers())
 
     def test_interface(self) -> None:
         """It is what Twisted's producers expect."""
