@@ -13,6 +13,7 @@ from twisted.internet import tcp
 
 from dockreg_tx.web.body import WholeBody
 from dockreg_tx.web.channel import RegistryChannel
+from dockreg_tx.web.outbox import send_now
 from dockreg_tx.web.short_request import ShortRequest, begin
 
 #: What one read takes from the socket, at other times and while a body comes.
@@ -49,18 +50,16 @@ class ShortChannel(RegistryChannel):
         super().allContentReceived()
 
     def write(self, data: bytes) -> None:
-        """Send bytes of an answer: at once, when none wait before them, without a turn of the reactor."""
+        """Send bytes of an answer: when none wait before them at once, or with others of the same turn."""
         transport = self.transport
         if not (self._is_plain and transport.connected) or self._is_closing or _waits(transport):
             super().write(data)
             return
         self.reader.sent(len(data))
-        sent = transport.writeSomeData(data)
-        if not isinstance(sent, int):
-            # The connection is lost: the transport finds out by itself.
-            sent = 0
-        if sent < len(data):
-            transport.write(data[sent:])
+        if self.site.outbox.is_open:
+            self.site.outbox.put(transport, data)
+        else:
+            send_now(transport, data)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client."""

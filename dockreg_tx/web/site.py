@@ -18,6 +18,7 @@ from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.heads import Heads
 from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.outbox import Outbox
 from dockreg_tx.web.short_channel import ShortChannel
 from dockreg_tx.web.surroundings import Limits
 
@@ -102,6 +103,8 @@ class RegistrySite(server.Site):
         self._running_handlers = 0
         #: Keeps what was read of the fields of requests; its key is this process's alone.
         self.heads = Heads(secrets.token_bytes(32))
+        #: Where answers of one turn of the event loop come together (``turns``).
+        self.outbox = Outbox()
         self._date = (-1, b"")
         self._date_text = (-1, "")
         self._quiet: Deferred[None] | None = None

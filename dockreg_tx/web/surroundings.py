@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.heads import Heads
+from dockreg_tx.web.outbox import Outbox
 
 if TYPE_CHECKING:
     from dockreg_tx.web.channel import RegistryChannel
@@ -50,6 +51,7 @@ class Surroundings(Protocol):
     new_request_id: NewId
     now: Now
     heads: Heads
+    outbox: Outbox
 
     def short_way(self, method: bytes, target: bytes) -> Any:
         """Return what answers a request for a target, None when it has to be parsed and rendered."""
