@@ -7,12 +7,20 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dockreg_tx.access.redaction import redacted, redacted_address
-from dockreg_tx.logs import NOBODY, access_fields, access_line, printable, worker_text
+from dockreg_tx.logs import (
+    NOBODY,
+    access_fields,
+    access_line,
+    combined_line,
+    combined_parts,
+    printable,
+    worker_text,
+)
 from dockreg_tx.web.site import AccessEntry
 
 #: A line waits no longer than this, and is lost if the process is killed meanwhile.
@@ -21,6 +29,8 @@ WAIT_SECONDS = 0.1
 LINES_LIMIT = 1000
 #: Texts that need no escape in any of our forms.
 _PLAIN = re.compile(r"[ !#-\[\]-~]{0,1024}")
+#: Longer questions are put together anew each time.
+_REMEMBERED_CHARACTERS = 1024
 
 
 class AccessLog:
@@ -90,23 +100,51 @@ def text_entry(entry: AccessEntry, *, who: str = "") -> str:
 
 def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
     """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
-    line = access_line(entry)
-    uri, user_agent = redacted_address(entry.uri), redacted(entry.user_agent)
-    if _PLAIN.fullmatch(
-        entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
-    ):
-        message = line.replace('"', '\\"')
-        return (
-            f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
-            f'"msg": "{message}", '
-            f'"peer": "{entry.peer}", "user": "{entry.user}", "method": "{entry.method}", '
-            f'"uri": "{uri}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
-            f'"received_bytes": {entry.received_bytes}, '
-            f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
-            f'"user_agent": "{user_agent}", "request_id": "{entry.request_id}"}}'
-        )
-    document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
-    return json.dumps({**document, **access_fields(entry)})
+    parts = _parts_of(entry)
+    if parts is None:
+        line = access_line(entry)
+        document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
+        return json.dumps({**document, **access_fields(entry)})
+    return (
+        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
+        f'"msg": "{combined_line(entry, parts.combined)}", {parts.asked}'
+        f'"status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
+        f'"received_bytes": {entry.received_bytes}, '
+        f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
+        f'{parts.agent}"request_id": "{entry.request_id}"}}'
+    )
+
+
+class _Parts(NamedTuple):
+    """What the JSON line of a question says each time that it is asked."""
+
+    combined: tuple[str, str, str]
+    asked: str
+    agent: str
+
+
+def _parts_of(entry: AccessEntry) -> _Parts | None:
+    """Return the parts; None when something has to be escaped, or is so long that it is not remembered."""
+    peer, user, method, uri, _, _, _, _, _, referer, user_agent, http_version, _ = entry
+    if len(method) + len(uri) + len(referer) + len(user_agent) > _REMEMBERED_CHARACTERS:
+        return None
+    return _parts(peer, user, method, uri, referer, user_agent, http_version)
+
+
+# Clients ask the same again and again, and so often that even to look for secrets each time costs too much.
+@lru_cache(maxsize=1024)
+def _parts(
+    peer: str, user: str, method: str, uri: str, referer: str, user_agent: str, http_version: str
+) -> _Parts | None:
+    if not _PLAIN.fullmatch(peer + user + uri + method + user_agent + referer):
+        return None
+    entry = AccessEntry(peer, user, method, uri, 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
+    before, request, agent = (part.replace('"', '\\"') for part in combined_parts(entry))
+    return _Parts(
+        (before, request, agent),
+        f'"peer": "{peer}", "user": "{user}", "method": "{method}", "uri": "{redacted_address(uri)}", ',
+        f'"user_agent": "{redacted(user_agent)}", ',
+    )
 
 
 def _moment(entry: AccessEntry) -> str:

@@ -109,13 +109,25 @@ def json_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
 
 def access_line(entry: AccessEntry) -> str:
     """Return an access in Apache's combined form, followed by request id and duration in seconds."""
-    when = _combined_time(int(entry.started_at))
+    return combined_line(entry, combined_parts(entry))
+
+
+def combined_parts(entry: AccessEntry) -> tuple[str, str, str]:
+    """Return what a line has before its time, after it, and after its numbers."""
     request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}"
     return (
-        f"{_field(entry.peer)} - {_field(entry.user)} [{when}] {_quoted(request)} {entry.status} "
-        f"{entry.sent_bytes} {_quoted(redacted_address(entry.referer))} "
-        f"{_quoted(redacted(entry.user_agent))} "
-        f"{_field(entry.request_id)} {entry.duration_seconds:.3f}"
+        f"{_field(entry.peer)} - {_field(entry.user)} [",
+        f"] {_quoted(request)} ",
+        f" {_quoted(redacted_address(entry.referer))} {_quoted(redacted(entry.user_agent))} ",
+    )
+
+
+def combined_line(entry: AccessEntry, parts: tuple[str, str, str]) -> str:
+    """Return a line of its parts."""
+    before, request, agent = parts
+    return (
+        f"{before}{_combined_time(int(entry.started_at))}{request}{entry.status} {entry.sent_bytes}"
+        f"{agent}{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
 
 

@@ -33,6 +33,7 @@ from dockreg_tx.server import DRAIN_SECONDS, Server, new_id, settled, wall_clock
 from dockreg_tx.settings import Settings, SettingsError
 from dockreg_tx.web.exposition import Totals
 from dockreg_tx.web.site import AccessEntry, RegistrySite
+from dockreg_tx.web.turns import end_sharing, share_turns
 from dockreg_tx.web.wire import log_exchange
 
 #: A connection that was accepted just before the stop has so long to bring its request.
@@ -125,6 +126,7 @@ class RegistryService(Server):
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
         self._site.wire = log_exchange if self._settings.log.wire else None
+        share_turns(self._reactor, self._site.outbox)
         self._certificate = certificate_of(self._settings)
         self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
@@ -353,6 +355,7 @@ class RegistryService(Server):
         self._end_loops()
         if self._site is not None:
             await self._site.retire(idle_seconds=LAST_REQUEST_SECONDS, timeout_seconds=DRAIN_SECONDS)
+            end_sharing(self._reactor, self._site.outbox)
         if self._records is not None:
             await self._records.stop()
         await self._stop_serving_metrics()

@@ -21,7 +21,10 @@ _SECRETS = re.compile(
 
 def redacted(text: str) -> str:
     """Return a text without what looks like one of our secrets."""
-    return _SECRETS.sub(HIDDEN, text)
+    # What every secret contains is found much faster than that there is none.
+    if "//" in text or "eyJ" in text or "dkr_" in text or "dkl_" in text:
+        return _SECRETS.sub(HIDDEN, text)
+    return text
 
 
 def redacted_address(address: str) -> str:

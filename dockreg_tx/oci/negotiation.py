@@ -29,10 +29,12 @@ def accepted_types(accept: str | None) -> frozenset[str]:
 
 def wants_image_of(index_type: str, accept: str | None) -> bool:
     """Tell whether a client lists the image type that goes with an index, but no index and no wildcard."""
+    if index_type not in _IMAGE_TYPE_OF_INDEX:
+        return False
     types = accepted_types(accept)
     if not types or types & INDEX_MEDIA_TYPES or types & {"*/*", "application/*", "application/json"}:
         return False
-    return _IMAGE_TYPE_OF_INDEX.get(index_type) in types
+    return _IMAGE_TYPE_OF_INDEX[index_type] in types
 
 
 def image_for_plain_clients(index: bytes, index_type: str) -> Digest | None:

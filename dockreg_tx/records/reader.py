@@ -21,16 +21,25 @@ from dockreg_tx.ports import (
     UploadRecord,
 )
 from dockreg_tx.records import statements
+from dockreg_tx.records.commit_mark import CommitMark
 from dockreg_tx.records.connections import PATIENCE_MS, open_reader
 
 T = TypeVar("T")
 
 
 class SqliteReader:
-    """Everything that can be asked; used by one thread at a time. Raises ``sqlite3.Error``."""
+    """Everything that can be asked; used by one thread at a time. Raises ``sqlite3.Error``.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: a connection, closed with the reader.
+        mark: tells when nobody committed; closed by whoever made it.
+    """
+
+    def __init__(self, database: Database, mark: CommitMark | None = None) -> None:
         self._database = database
+        self._mark = mark
+        self._marked: bytes | None = None
+        self._version = -1
         # Without the wrapper's own work: these are the hottest calls of all.
         self._execute = database.conn.execute
         self._data_version = -1
@@ -133,14 +142,18 @@ class SqliteReader:
 
     def version(self) -> int:
         """Return a number that differs after every commit of any process."""
-        found: int = self._execute(statements.DATA_VERSION).fetchone()[0]
-        return found
+        # In this order: a commit in between makes us ask once too often, never once too little.
+        marked = None if self._mark is None else self._mark.read()
+        if marked is None or marked != self._marked:
+            self._version = self._execute(statements.DATA_VERSION).fetchone()[0]
+            self._marked = marked
+        return self._version
 
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
         data_version = self.version()
         if data_version != self._data_version:
-            # In this order: a commit in between makes us read once too often, never once too little.
+            # In this order, for the same reason.
             self._generation = self._execute(statements.ACCESS_GENERATION).fetchone()[0]
             self._data_version = data_version
         return self._generation

@@ -15,6 +15,7 @@ from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict, WriteGate
 from dockreg_tx.records import moving
+from dockreg_tx.records.commit_mark import CommitMark
 from dockreg_tx.records.connections import (
     PATIENCE_MS,
     OpenGate,
@@ -74,6 +75,7 @@ class SqliteRecords(UpkeepOperations):
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
         self._reader: SqliteReader | None = None
+        self._mark: CommitMark | None = None
 
     def start(self) -> None:
         """Open the database, made or migrated as needed, and start the thread. Blocks; after the last fork.
@@ -83,11 +85,14 @@ class SqliteRecords(UpkeepOperations):
             StorageFull, StoreUnavailable: it cannot be opened.
         """
         self._writer.open()
+        # The writer's connection has made the file that this looks at.
+        self._mark = CommitMark(self._path)
         try:
             # The reactor never waits for a lock.
-            self._reader = _open(self._path, busy_timeout_ms=0)
+            self._reader = _open(self._path, busy_timeout_ms=0, mark=self._mark)
         except StoreUnavailable:
             self._writer.close()
+            self._mark.close()
             raise
         self._thread.start()
 
@@ -114,6 +119,8 @@ class SqliteRecords(UpkeepOperations):
             self._pool.close()
 
         await self._thread.stop(close_readers)
+        if self._mark is not None:
+            self._mark.close()
 
     async def _write(self, operation: Operation[T]) -> T:
         return await self._thread.execute(operation)
@@ -213,9 +220,9 @@ def _note_commit(counts: Counts, operations: int, took_seconds: float) -> None:
     counts.timer("dockreg_database_commit_seconds").note(took_seconds)
 
 
-def _open(path: str, *, busy_timeout_ms: int) -> SqliteReader:
+def _open(path: str, *, busy_timeout_ms: int, mark: CommitMark | None = None) -> SqliteReader:
     with store_errors():
-        return SqliteReader(open_reader(path, busy_timeout_ms))
+        return SqliteReader(open_reader(path, busy_timeout_ms), mark)
 
 
 def _opened(reader: SqliteReader | None) -> SqliteReader:

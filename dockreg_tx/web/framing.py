@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
@@ -141,3 +142,13 @@ def is_path_sound(path: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return not _CONTROL.search(decoded)
+
+
+def rest_of_head(headers: Sequence[tuple[str, str]], *, length_bytes: int) -> str:
+    """Return the fields and the end of an answer's head."""
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ValueError("a header value must not contain line breaks")
+    if "Content-Length: " not in fields:
+        fields = f"{fields}Content-Length: {length_bytes}\r\n"
+    return fields + "\r\n"

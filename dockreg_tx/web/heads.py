@@ -38,17 +38,11 @@ class _Block:
 class Fields:
     """The fields of one head, with the credentials that this request brought."""
 
-    __slots__ = ("_authorization", "_values", "key", "length_bytes")
+    __slots__ = ("_authorization", "_values", "length_bytes")
 
     def __init__(
-        self,
-        key: bytes,
-        values: Mapping[bytes, list[bytes]],
-        authorization: bytes | None,
-        length_bytes: int,
+        self, values: Mapping[bytes, list[bytes]], authorization: bytes | None, length_bytes: int
     ) -> None:
-        #: Tells these fields, credentials included, from all others.
-        self.key = key
         self.length_bytes = length_bytes
         self._values = values
         self._authorization = authorization
@@ -68,11 +62,15 @@ class Heads:
         self._secret = secret
         self._blocks: dict[bytes, _Block | None] = {}
 
+    def name_of(self, raw: bytes) -> bytes:
+        """Return what tells a whole head from all others, and from which nobody can read it."""
+        return hashlib.blake2b(raw, key=self._secret, digest_size=16).digest()
+
     def fields(self, raw: bytes) -> Fields | None:
         """Return the fields of ``raw``, which ends with one line break; None when they are not plain."""
         if len(raw) > BLOCK_LIMIT_BYTES:
             return None
-        key = hashlib.blake2b(raw, key=self._secret, digest_size=16).digest()
+        key = self.name_of(raw)
         block = self._blocks.get(key, _UNREAD)
         if block is _UNREAD:
             if len(self._blocks) >= BLOCKS_LIMIT:
@@ -81,7 +79,7 @@ class Heads:
         if block is None:
             return None
         where = block.authorization
-        return Fields(key, block.values, None if where is None else raw[where], block.length_bytes)
+        return Fields(block.values, None if where is None else raw[where], block.length_bytes)
 
 
 _UNREAD = _Block({}, None)

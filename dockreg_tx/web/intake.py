@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -24,6 +24,9 @@ from dockreg_tx.web.framing import Refusal
 
 #: The rest of an unwanted body is read, and the connection kept, when it is no longer than this.
 SHORT_REST_BYTES = 64 * 1024
+
+if TYPE_CHECKING:
+    from dockreg_tx.web.site import AccessEntry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +51,10 @@ class RegistryRequest(server.Request):
     started_at = 0.0
     #: Set by the endpoint that was found for it.
     counted_at: RequestPlace | None = None
+    #: All that the answer depends on, for requests that are light enough to be asked again.
+    question: Hashable = None
+    #: What was written to the access log.
+    logged: AccessEntry | None = None
     start_line: tuple[bytes, bytes, bytes]
     awaits_continue = False
     is_answered = False
@@ -147,11 +154,6 @@ class RegistryRequest(server.Request):
         self.site.request_ended(self)
 
     # --- the answer
-
-    @property
-    def question(self) -> Hashable:
-        """All that the answer depends on, for requests that are light enough to be asked again; else None."""
-        return None
 
     @property
     def is_bare(self) -> bool:

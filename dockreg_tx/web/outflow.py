@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
-from dockreg_tx.web.framing import reason_phrase
+from dockreg_tx.web.framing import reason_phrase, rest_of_head
 from dockreg_tx.web.intake import RegistryRequest
 from dockreg_tx.web.sendfile import WINDOW_BYTES, ClientGone, FileSender
 
@@ -292,13 +292,9 @@ def _bare_head(
     """Return the head of an answer to which nothing was added but what ``headers`` say."""
     request.code = status
     request.begin_answer()
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
-        raise ValueError("a header value must not contain line breaks")
-    if "Content-Length: " not in fields:
-        fields = f"{fields}Content-Length: {length_bytes}\r\n"
+    rest = rest_of_head(headers, length_bytes=length_bytes)
     closing = "" if request.channel_or_raise().persistent else "Connection: close\r\n"
-    lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{fields}\r\n"
+    lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{rest}"
     return request.started(lines.encode("latin-1"))
 
 

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from dockreg_tx.metrics import RequestPlace
 from dockreg_tx.ports import Now
 from dockreg_tx.web.answers import Answer
+from dockreg_tx.web.framing import rest_of_head
+from dockreg_tx.web.intake import RegistryRequest
+
+if TYPE_CHECKING:
+    from dockreg_tx.web.site import AccessEntry
 
 #: A number that differs after every commit; None when it cannot be had at once.
 Version = Callable[[], int | None]
@@ -21,12 +28,27 @@ ANSWERS_LIMIT = 2048
 ANSWER_LIMIT_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Given:
-    """An answer, and who got it."""
+    """A good answer, and how it was logged.
+
+    ``body`` is what was sent of the answer's body: nothing for HEAD. ``entry`` is None where there is no log.
+    """
 
     answer: Answer
-    user_name: str
+    body: bytes
+    place: RequestPlace
+    entry: AccessEntry | None
+    _rest: bytes = b""
+
+    @property
+    def rest(self) -> bytes:
+        """All that follows the Date in what was sent; most answers are never given again."""
+        if not self._rest:
+            length_bytes = len(self.answer.body)
+            head = rest_of_head(self.answer.headers, length_bytes=length_bytes)
+            self._rest = head.encode("latin-1") + self.body
+        return self._rest
 
 
 class RecentAnswers:
@@ -51,9 +73,13 @@ class RecentAnswers:
             self._given.clear()
         return self._given.get(question)
 
-    def keep(self, question: Hashable, given: Given, state: State) -> None:
-        """Keep an answer to a question; ``state`` is from before anything was looked up for it."""
+    def keep(self, request: RegistryRequest, answer: Answer, state: State) -> None:
+        """Keep the answer that a request got; ``state`` is from before anything was looked up for it."""
         if state is not self.state or state[1] is None or len(self._given) >= ANSWERS_LIMIT:
             return
-        if given.answer.status == 200 and len(given.answer.body) <= ANSWER_LIMIT_BYTES:
-            self._given[question] = given
+        question, place, entry = request.question, request.counted_at, request.logged
+        if question is None or place is None or answer.status != 200:
+            return
+        if len(answer.body) <= ANSWER_LIMIT_BYTES and request.is_bare:
+            body = b"" if request.method == b"HEAD" else answer.body
+            self._given[question] = Given(answer, body, place, entry)

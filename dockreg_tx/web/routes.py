@@ -6,7 +6,7 @@ A request goes: route → guard → handler → answer. Adding an endpoint is ad
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from klein import Klein
@@ -31,9 +31,8 @@ from dockreg_tx.web.errors import error_answer, status_answer
 from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
-from dockreg_tx.web.outflow import send_text
-from dockreg_tx.web.recent import Given, RecentAnswers
-from dockreg_tx.web.sending import COMMON_HEADERS, HeadersOf, send_answer, send_content
+from dockreg_tx.web.recent import RecentAnswers
+from dockreg_tx.web.sending import HeadersOf, send_answer, send_content
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
@@ -100,6 +99,7 @@ def registry_app(
 ) -> RegistryApp:
     """Return the Klein app of these routes."""
     app = RegistryApp()
+    app.recent = recent
     # A redirect turns a POST into a GET in most clients: answer where we are asked.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -121,6 +121,7 @@ class RegistryApp(Klein):
     def __init__(self) -> None:
         super().__init__()
         self.served: list[Endpoint] = []
+        self.recent: RecentAnswers | None = None
 
 
 class RegistryResource(Resource):
@@ -137,6 +138,7 @@ class RegistryResource(Resource):
         super().__init__()
         self._resource = app.resource()
         self._shortcut = Shortcut(app.served if is_short else [], _aim)
+        self.recent = app.recent if is_short else None
 
     def render(self, request: RegistryRequest) -> int:
         """Route the request; always NOT_DONE_YET."""
@@ -247,19 +249,15 @@ class Endpoint:
     async def serve(self, request: RegistryRequest, aim: Aim) -> None:
         """Answer what a request asks for; runs to its end although the client may have gone."""
         request.counted_at = self._places[aim.method]
-        recent, question = self._recent, request.question
-        if recent is None or question is None:
+        recent = self._recent
+        if recent is None or request.question is None:
             await self._serve(request, aim)
             return
-        given = recent.find(question)
-        if given is not None:
-            request.user_name = given.user_name
-            send_text(request, given.answer.status, given.answer.headers, given.answer.body)
-            return
+        # The connection has just looked there.
         state = recent.state
         answer = await self._serve(request, aim, version=state[1])
         if answer is not None:
-            recent.keep(question, Given(answer, request.user_name), state)
+            recent.keep(request, answer, state)
 
     async def _serve(
         self, request: RegistryRequest, aim: Aim, *, version: int | None = None
@@ -269,8 +267,8 @@ class Endpoint:
         answer = await self._result(request, aim, progress)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
-            send_answer(request, answer)
-            return None if is_noted else replace(answer, headers=(*COMMON_HEADERS, *answer.headers))
+            sent = send_answer(request, answer)
+            return None if is_noted else sent
         await send_content(request, answer)
         return None
 

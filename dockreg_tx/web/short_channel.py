@@ -6,7 +6,7 @@ else is parsed line by line. The endpoint is the same, and so are deadlines, pip
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import Any
 
@@ -16,12 +16,16 @@ from twisted.python.failure import Failure
 
 from dockreg_tx.web.body import WholeBody
 from dockreg_tx.web.channel import RegistryChannel
+from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES
+from dockreg_tx.web.outbox import send_now
 from dockreg_tx.web.short_request import ShortRequest, begin
 
 #: What one read takes from the socket, at other times and while a body comes.
 READ_BYTES = 64 * 1024
 BODY_READ_BYTES = 256 * 1024
 _HEAD_END = b"\r\n\r\n"
+#: How requests begin that do no more than ask.
+_ASKING = frozenset({b"GET /", b"HEAD "})
 
 
 class ShortChannel(RegistryChannel):
@@ -93,25 +97,59 @@ class ShortChannel(RegistryChannel):
         return None if room is None else room[: left_bytes - 1]
 
     def write(self, data: bytes) -> None:
-        """Send bytes of an answer: at once, when none wait before them, without a turn of the reactor."""
+        """Send bytes of an answer: when none wait before them at once, or with others of the same turn."""
         transport = self.transport
         if not (self._is_plain and transport.connected) or self._is_closing or _waits(transport):
             super().write(data)
             return
         self.reader.sent(len(data))
-        sent = transport.writeSomeData(data)
-        if not isinstance(sent, int):
-            # The connection is lost: the transport finds out by itself.
-            sent = 0
-        if sent < len(data):
-            transport.write(data[sent:])
+        if self.site.outbox.is_open:
+            self.site.outbox.put(transport, data)
+        else:
+            send_now(transport, data)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if not (self.line_mode and self.is_idle and self._begin_short(data)):
-            super().dataReceived(data)
+        if self.line_mode and self.is_idle:
+            question = self._question(data)
+            if (question is not None and self._answer_again(question)) or self._begin_short(data, question):
+                return
+        super().dataReceived(data)
 
-    def _begin_short(self, data: bytes) -> bool:
+    def _question(self, data: bytes) -> Hashable:
+        """Return all that the answer depends on; None for what does more than ask, or is long."""
+        if data[:5] not in _ASKING or len(data) > BLOCK_LIMIT_BYTES:
+            return None
+        return self.site.heads.name_of(data), self._place
+
+    @cached_property
+    def _place(self) -> Hashable:
+        # With no proxy before us the client's port decides nothing.
+        return getattr(self.addresses[0], "host", None), self.is_secure
+
+    def _answer_again(self, question: Hashable) -> bool:
+        """Give the answer that the same question got a moment ago; without one False, and nothing is done."""
+        site = self.site
+        given = site.given(question)
+        if given is None or self._is_held_up():
+            return False
+        began_at, started_at = site.reactor.seconds(), site.now()
+        self._has_heard = True
+        self.write(site.status_and_date(int(started_at)) + given.rest)
+        site.log_again(given, began_at, started_at)
+        if self._is_held_up():
+            # As after any answer, the next one has to wait.
+            self._handlingRequest = self._is_next_waiting = True
+            self.setRawMode()
+        else:
+            self._deadline.set(self._limits.idle_timeout_seconds, self.loseConnection)
+        return True
+
+    def _is_held_up(self) -> bool:
+        """Whether the client has to read what it was sent before."""
+        return bool(self._waitingForTransport)
+
+    def _begin_short(self, data: bytes, question: Hashable) -> bool:
         """Answer a request; False, and nothing is done, when it is none of the plain ones."""
         first_end, head_end = data.find(b"\r\n"), data.find(_HEAD_END)
         words = data[:first_end].split(b" ") if head_end >= 0 else ()
@@ -125,6 +163,8 @@ class ShortChannel(RegistryChannel):
         request = ShortRequest(self, words[0], words[1], fields)
         if fields.length_bytes:
             request.body = WholeBody(data[head_end + 4 :])
+        elif not self.site.is_draining:
+            request.question = question
         self._has_heard = True
         self._deadline.clear()
         self._exchange = request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Hashable
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,8 +12,6 @@ from twisted.web.http_headers import Headers
 from dockreg_tx.web.body import EmptyBody, RequestBody
 from dockreg_tx.web.heads import Fields
 from dockreg_tx.web.intake import RegistryRequest
-
-_ASKING = frozenset({b"GET", b"HEAD"})
 
 
 class ShortRequest(RegistryRequest):
@@ -60,15 +58,6 @@ class ShortRequest(RegistryRequest):
         """Return the last value of a field."""
         values = self.requestHeaders.getRawHeaders(key)
         return values[-1] if values else None
-
-    @property
-    def question(self) -> Hashable:
-        """All that the answer depends on; None for what does more than ask."""
-        if self.method not in _ASKING:
-            return None
-        # With no proxy before us the client's port decides nothing.
-        place = getattr(self.client, "host", None)
-        return self.method, self.uri, self.requestHeaders.key, place, self.isSecure()
 
     def isSecure(self) -> bool:
         """Tell whether the connection is encrypted."""

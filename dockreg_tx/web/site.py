@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -18,8 +18,12 @@ from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.heads import Heads
 from dockreg_tx.web.intake import RegistryRequest
+from dockreg_tx.web.outbox import Outbox
 from dockreg_tx.web.short_channel import ShortChannel
 from dockreg_tx.web.surroundings import Limits
+
+if TYPE_CHECKING:
+    from dockreg_tx.web.recent import Given
 
 #: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
 CLIENT_CLOSED_REQUEST = 499
@@ -102,8 +106,11 @@ class RegistrySite(server.Site):
         self._running_handlers = 0
         #: Keeps what was read of the fields of requests; its key is this process's alone.
         self.heads = Heads(secrets.token_bytes(32))
+        #: Where answers of one turn of the event loop come together (``turns``).
+        self.outbox = Outbox()
         self._date = (-1, b"")
         self._date_text = (-1, "")
+        self._beginning = (-1, b"")
         self._quiet: Deferred[None] | None = None
 
     @property
@@ -181,6 +188,11 @@ class RegistrySite(server.Site):
         find = None if self.wire is not None else getattr(self.resource, "short_way", None)
         return None if find is None else find(method, target)
 
+    def given(self, question: Hashable) -> Given | None:
+        """Return the answer to a question that still holds, None when the question must be asked."""
+        recent = getattr(self.resource, "recent", None)
+        return None if recent is None or self.is_draining or self.wire is not None else recent.find(question)
+
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
         self._channels.add(channel)
@@ -225,6 +237,25 @@ class RegistrySite(server.Site):
             self._date_text = (second, http.datetimeToString(second).decode("ascii"))
         return self._date_text[1]
 
+    def status_and_date(self, second: int) -> bytes:
+        """Return the beginning of a good answer."""
+        if second != self._beginning[0]:
+            date = http.datetimeToString(second)
+            self._beginning = (second, b"HTTP/1.1 200 OK\r\nDate: %b\r\n" % date)
+        return self._beginning[1]
+
+    def log_again(self, given: Given, began_at: float, started_at: float) -> None:
+        """Report a request that got an answer which had been given before."""
+        duration_seconds = self.reactor.seconds() - began_at
+        entry, body_bytes = given.entry, len(given.body)
+        self._counts.add_request(given.place, 200, duration_seconds, 0, body_bytes)
+        if entry is None or self._access_log is None:
+            return
+        peer, user, method, uri, _, _, _, _, _, referer, agent, version, _ = entry
+        asked, numbers = (peer, user, method, uri), (200, body_bytes, 0, duration_seconds)
+        request_id = self.new_request_id()
+        self._access_log(AccessEntry(*asked, *numbers, request_id, referer, agent, version, started_at))
+
     def log(self, request: http.Request) -> None:
         """Report a request that was answered, or whose client has gone."""
         if not isinstance(request, RegistryRequest):
@@ -238,23 +269,22 @@ class RegistrySite(server.Site):
         if self._access_log is None:
             return
         header = request.getHeader
-        self._access_log(
-            AccessEntry(
-                peer=self._client_of(cast("IRequest", request)),
-                user=request.user_name,
-                method=_text(request.method),
-                uri=_text(request.uri),
-                status=status,
-                sent_bytes=sent_bytes,
-                received_bytes=received_bytes,
-                duration_seconds=duration_seconds,
-                request_id=request.request_id,
-                referer=_text(header(b"referer")),
-                user_agent=_text(header(b"user-agent")),
-                http_version=_text(request.clientproto),
-                started_at=request.started_at,
-            )
+        request.logged = AccessEntry(
+            peer=self._client_of(cast("IRequest", request)),
+            user=request.user_name,
+            method=_text(request.method),
+            uri=_text(request.uri),
+            status=status,
+            sent_bytes=sent_bytes,
+            received_bytes=received_bytes,
+            duration_seconds=duration_seconds,
+            request_id=request.request_id,
+            referer=_text(header(b"referer")),
+            user_agent=_text(header(b"user-agent")),
+            http_version=_text(request.clientproto),
+            started_at=request.started_at,
         )
+        self._access_log(request.logged)
 
     def refused(self, channel: RegistryChannel, refusal: Refusal, request_id: str) -> None:
         """Report something that did not become a request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,10 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 from dockreg_tx.ports import NewId, Now
 from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.heads import Heads
+from dockreg_tx.web.outbox import Outbox
 
 if TYPE_CHECKING:
     from dockreg_tx.web.channel import RegistryChannel
     from dockreg_tx.web.intake import RegistryRequest
+    from dockreg_tx.web.recent import Given
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,19 @@ class Surroundings(Protocol):
     new_request_id: NewId
     now: Now
     heads: Heads
+    outbox: Outbox
 
     def short_way(self, method: bytes, target: bytes) -> Any:
         """Return what answers a request for a target, None when it has to be parsed and rendered."""
+
+    def given(self, question: Hashable) -> Given | None:
+        """Return the answer to a question that still holds, None when the question must be asked."""
+
+    def status_and_date(self, second: int) -> bytes:
+        """Return the beginning of a good answer."""
+
+    def log_again(self, given: Given, began_at: float, started_at: float) -> None:
+        """Report a request that got an answer which had been given before."""
 
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from dockreg_tx.metrics import Counts, request_place
 from dockreg_tx.web import outflow
 from dockreg_tx.web.answers import Answer
 from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES, BLOCKS_LIMIT, Heads
 from dockreg_tx.web.intake import RegistryRequest
-from dockreg_tx.web.recent import ANSWERS_LIMIT, Given, RecentAnswers
+from dockreg_tx.web.recent import ANSWERS_LIMIT, RecentAnswers
+from dockreg_tx.web.sending import send_answer
 from dockreg_tx.web.short_request import ShortRequest
 from tests.web.wire import MemoryWire, echo
 
@@ -211,6 +215,18 @@ class ShortChannelTests(SynchronousTestCase):
         self.successResultOf(retired)
 
 
+class AskedAgain:
+    """What ``RecentAnswers`` wants to know of a request."""
+
+    is_bare = True
+    counted_at = request_place("base", "GET")
+    logged = None
+
+    def __init__(self, question: object = "q", method: bytes = b"GET") -> None:
+        self.question = question
+        self.method = method
+
+
 class RecentAnswersTests(SynchronousTestCase):
     """How long an answer holds."""
 
@@ -218,21 +234,29 @@ class RecentAnswersTests(SynchronousTestCase):
         self.version: int | None = 1
         self.at = 10.0
         self.recent = RecentAnswers(version=lambda: self.version, now=lambda: self.at)
-        self.given = Given(Answer(200, (), b"x"), "alice")
+        self.answer = Answer(200, (("A", "b"),), b"x")
 
-    def keep(self, given: Given | None = None) -> None:
+    def keep(self, answer: Answer | None = None, **request: Any) -> None:
         """Ask, and keep an answer."""
-        self.recent.find("q")
-        self.recent.keep("q", given or self.given, self.recent.state)
+        asked = AskedAgain(**request)
+        self.recent.find(asked.question)
+        self.recent.keep(asked, answer or self.answer, self.recent.state)  # type: ignore[arg-type]
 
     def test_same_second(self) -> None:
         """It is given again within its second, to the same question alone."""
         self.keep()
         self.at = 10.9
-        self.assertEqual(self.given, self.recent.find("q"))
+        given = self.recent.find("q")
+        self.assertEqual(b"A: b\r\nContent-Length: 1\r\n\r\nx", given and given.rest)
         self.assertIsNone(self.recent.find("p"))
         self.at = 11.0
         self.assertIsNone(self.recent.find("q"))
+
+    def test_head(self) -> None:
+        """What is kept for HEAD has no body."""
+        self.keep(method=b"HEAD")
+        given = self.recent.find("q")
+        self.assertEqual(b"A: b\r\nContent-Length: 1\r\n\r\n", given and given.rest)
 
     def test_commit(self) -> None:
         """A commit ends it at once; so does a database that cannot be asked."""
@@ -248,14 +272,114 @@ class RecentAnswersTests(SynchronousTestCase):
         state = self.recent.state
         self.version = 2
         self.recent.find("p")
-        self.recent.keep("q", self.given, state)
+        self.recent.keep(AskedAgain(), self.answer, state)  # type: ignore[arg-type]
         self.assertIsNone(self.recent.find("q"))
 
     def test_not_kept(self) -> None:
         """Errors and long answers are not kept, nor more than so many."""
         for answer in (Answer(404), Answer(200, (), b"x" * 100_000)):
-            self.keep(Given(answer, ""))
+            self.keep(answer)
             self.assertIsNone(self.recent.find("q"))
+        self.keep(question=None)
+        self.assertIsNone(self.recent.find(None))
         for number in range(ANSWERS_LIMIT + 5):
-            self.recent.keep(number, self.given, self.recent.state)
+            self.keep(question=number)
         self.assertIsNone(self.recent.find(ANSWERS_LIMIT + 1))
+
+
+class AnsweredAgainTests(SynchronousTestCase):
+    """The same question on the same and on other connections."""
+
+    GET = b"GET /a HTTP/1.1\r\nHost: h\r\nUser-Agent: me\r\nAuthorization: Basic c2VjcmV0\r\n\r\n"
+
+    def setUp(self) -> None:
+        self.version = 1
+        self.counts = Counts()
+        self.wire = ShortWire(self.serve, counts=self.counts)
+        self.recent = RecentAnswers(version=lambda: self.version, now=self.wire.clock.seconds)
+        self.wire.site.resource.recent = self.recent
+        self.body = b"one"
+
+    async def serve(self, request: RegistryRequest) -> None:
+        """Answer as an endpoint does."""
+        request.counted_at = request_place("base", request.method.decode())
+        request.user_name = "alice"
+        state = self.recent.state
+        answer = send_answer(request, Answer(200, (("Content-Type", "text/plain"),), self.body))
+        self.recent.keep(request, answer, state)
+
+    def test_the_same(self) -> None:
+        """The answer, its line in the log and its count are those of the first one, but for the id."""
+        for method in (b"GET", b"HEAD"):
+            raw = self.GET.replace(b"GET", method)
+            self.wire.transport.clear()
+            self.wire.send(raw)
+            first, self.body = self.wire.received, b"two"
+            self.wire.transport.clear()
+            self.wire.send(raw)
+            self.assertEqual(first, self.wire.received)
+            one, two = self.wire.log[-2:]
+            self.assertNotEqual(one.request_id, two.request_id)
+            self.assertEqual(one._replace(request_id=""), two._replace(request_id=""))
+            place = request_place("base", method.decode())
+            self.assertEqual(2, self.counts.slots[place.status + 1])
+            self.assertEqual(2 * one.sent_bytes, self.counts.slots[place.sent])
+            self.body = b"one"
+        self.assertEqual(2, self.wire.short)
+        self.assertEqual(0, self.wire.site.in_flight)
+
+    def test_another(self) -> None:
+        """Another target, field, or client is another question; so is any after a commit."""
+        self.wire.send(self.GET)
+        for number, raw in enumerate(
+            [
+                self.GET.replace(b"/a", b"/b"),
+                self.GET.replace(b"c2VjcmV0", b"c2VjcmV1"),
+                self.GET.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nAccept: a/b\r\n"),
+                self.GET.replace(b"GET", b"HEAD"),
+            ]
+        ):
+            self.wire.send(raw)
+            self.assertEqual(number + 2, self.wire.short, raw)
+        self.version = 2
+        self.wire.send(self.GET)
+        self.assertEqual(6, self.wire.short)
+
+    def test_pieces(self) -> None:
+        """What comes in pieces, or with more behind it, is parsed as ever."""
+        self.wire.send(self.GET)
+        self.wire.send(self.GET[:20], self.GET[20:])
+        self.wire.send(self.GET + self.GET)
+        self.assertEqual(1, self.wire.short)
+        self.assertEqual(4, len(self.wire.log))
+
+    def test_draining(self) -> None:
+        """While the server stops, an answer says that the connection closes."""
+        self.wire.send(self.GET)
+        self.wire.site.is_draining = True
+        self.wire.send(self.GET)
+        self.assertEqual("close", self.wire.answers[1].headers["connection"])
+        self.assertTrue(self.wire.transport.disconnecting)
+
+    def test_slow_reader(self) -> None:
+        """A client that does not read gets no more answers until it does, and its connection then idles."""
+        self.wire.send(self.GET)
+        self.wire.transport.room_bytes = 10
+        self.wire.send(self.GET, self.GET, self.GET)
+        self.assertEqual(2, len(self.wire.answers))
+        self.wire.transport.drain()
+        self.assertEqual(4, len(self.wire.answers))
+        self.assertTrue(self.wire.channel.is_idle)
+        self.wire.clock.advance(self.wire.site.limits.idle_timeout_seconds)
+        self.assertTrue(self.wire.transport.disconnecting)
+
+    def test_idle(self) -> None:
+        """Each answer begins the time anew that a connection may be idle."""
+        self.wire.send(self.GET)
+        self.wire.clock.advance(0.5)
+        self.wire.send(self.GET)
+        self.assertEqual(1, self.wire.short)
+        self.wire.clock.advance(self.wire.site.limits.idle_timeout_seconds - 0.1)
+        self.assertFalse(self.wire.transport.disconnecting)
+        self.wire.clock.advance(0.1)
+        self.assertTrue(self.wire.transport.disconnecting)
