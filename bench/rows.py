@@ -35,8 +35,9 @@ class Row:
 
     name: str
     run: Callable[[Server, float], Awaitable[float]]
-    #: What is done before each run, and is not measured.
+    #: What is done before and after each run, and is not measured.
     prepare: Callable[[Server], Awaitable[None]] | None = None
+    clear: Callable[[Server], Awaitable[None]] | None = None
     #: Of the CPU column: µs, ms or s, and the same for the rate.
     unit: str = "µs"
     rate: str = "/s"
@@ -55,7 +56,10 @@ class Row:
         before, began = server.cpu_seconds(), time.monotonic()
         pieces = await self.run(server, seconds)
         wall_seconds = time.monotonic() - began
-        return Sample(pieces, server.cpu_seconds() - before, wall_seconds)
+        sample = Sample(pieces, server.cpu_seconds() - before, wall_seconds)
+        if self.clear is not None:
+            await self.clear(server)
+        return sample
 
 
 def fetch(name: str, path: str, *, accept: str = "", body: bytes | None = None, **more: object) -> Row:
