@@ -93,11 +93,10 @@ class Fresh:
 
 
 def upload(size_bytes: int, streams: int, *, patches: bool) -> Row:
-    """Return a row of uploads of new blobs; a piece is a GiB. What was stored is removed before the next."""
+    """Return a row of uploads of new blobs; a piece is a GiB. What was stored is removed after it."""
     blobs: list[Fresh] = []
 
     async def prepare(server: Server) -> None:
-        remove(server, [blob.digest for blob in blobs])
         blobs[:] = [Fresh.of(size_bytes) for _ in range(streams)]
         warm_up(server.files, streams * size_bytes)
 
@@ -107,9 +106,12 @@ def upload(size_bytes: int, streams: int, *, patches: bool) -> Row:
         )
         return streams * size_bytes / GIB
 
+    async def clear(server: Server) -> None:
+        remove(server, [blob.digest for blob in blobs])
+
     way = "PATCH" if patches else "PUT"
     name = f"blob of {size_bytes // MIB:,} MiB pushed by {way}, {_connections(streams)}"
-    return Row(name=name, run=run, prepare=prepare, unit="s", rate=" GiB/s", must=1.5)
+    return Row(name=name, run=run, prepare=prepare, clear=clear, unit="s", rate=" GiB/s", must=1.5)
 
 
 def remove(server: Server, digests: Sequence[str]) -> None:

@@ -47,8 +47,9 @@ class Row:
 
     name: str
     run: Callable[[Server, float], Awaitable[float | Done]]
-    #: What is neither timed nor counted, before each run.
+    #: What is neither timed nor counted, before and after each run.
     prepare: Callable[[Server], Awaitable[None]] | None = None
+    clear: Callable[[Server], Awaitable[None]] | None = None
     #: Of the CPU column: µs, ms or s, and the same for the rate.
     unit: str = "µs"
     rate: str = "/s"
@@ -69,7 +70,10 @@ class Row:
         if not isinstance(done, Done):
             done = Done(done, time.monotonic() - began)
         middle = median(done.piece_seconds) if done.piece_seconds else 0.0
-        return Sample(done.pieces, server.cpu_seconds() - before, done.wall_seconds, middle)
+        sample = Sample(done.pieces, server.cpu_seconds() - before, done.wall_seconds, middle)
+        if self.clear is not None:
+            await self.clear(server)
+        return sample
 
 
 def fetch(
