@@ -104,10 +104,11 @@ class SqliteOperations(CommandOperations):
         now: float,
     ) -> None:
         """Record a published blob, link it to the repository and end its upload session."""
-        await self._write(
+        await self._write_content(
             lambda transaction: pushes.commit_blob(
                 transaction, repository, digest, size_bytes, ensure, upload_id=upload_id, now=now
-            )
+            ),
+            ensure,
         )
 
     async def mount_blob(
@@ -129,10 +130,11 @@ class SqliteOperations(CommandOperations):
         expects: TagExpectation | None = None,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it."""
-        await self._write(
+        await self._write_content(
             lambda transaction: pushes.put_manifest(
                 transaction, manifest, tags, ensure, may_overwrite=may_overwrite, now=now, expects=expects
-            )
+            ),
+            ensure,
         )
 
     # --- RemoveRecords

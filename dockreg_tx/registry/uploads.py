@@ -196,12 +196,13 @@ class Uploads:
         content = await body.read(WHOLE_LIMIT_BYTES)
         if any(digest != Digest.of(content, digest.algorithm) for digest in digests):
             return HeldBody(content)
-        ensure = await self.staging.publish_whole(key.upload_id, digests[0], content)
-        if ensure is None:
+        late = self.staging.whole(key.upload_id, digests[0], content)
+        try:
+            await self.push_records.commit_blob(
+                key.repository, digests[0], len(content), late, upload_id=key.upload_id, now=self.now()
+            )
+        except UploadBusy:
             return HeldBody(content)
-        await self.push_records.commit_blob(
-            key.repository, digests[0], len(content), ensure, upload_id=key.upload_id, now=self.now()
-        )
         return None
 
     async def cancel(self, key: SessionKey) -> None:
