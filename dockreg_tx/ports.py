@@ -915,19 +915,31 @@ class UploadRecords(Protocol):
     """Upload sessions; no truth about them is kept in a process."""
 
     async def begin_upload(self, upload: UploadRecord) -> None:
-        """Record a new session, durably."""
+        """Record a new session, durably; nothing when it has a row."""
         ...
 
     async def upload(self, upload_id: str) -> UploadRecord | None:
-        """Return the session, read afresh."""
+        """Return the session, read afresh; None when it has no row, or has ended."""
+        ...
+
+    async def begun_upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session, read afresh; None when it has no row.
+
+        Raises:
+            BlobUploadUnknown: it has ended.
+        """
         ...
 
     async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
         """Record how many bytes are on disk, durably; False when the session is gone."""
         ...
 
-    async def end_upload(self, upload_id: str) -> bool:
-        """Remove the session; False when it was gone."""
+    async def end_upload(self, upload_id: str, *, now: float) -> bool:
+        """End the session, whether it has a row or not; False when it had none, or had ended."""
+        ...
+
+    async def forget_ended_uploads(self, ended_before: float, limit: int) -> None:
+        """Forget up to ``limit`` sessions that ended before that time."""
         ...
 
     async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:

@@ -20,7 +20,7 @@ from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import Account
-from dockreg_tx.records import sessions, statements, users, writer
+from dockreg_tx.records import sessions, users, writer
 from dockreg_tx.records.connections import open_reader
 from dockreg_tx.records.journal import Entry, Journal, read_journal
 from dockreg_tx.records.transactions import Freeing, Transaction
@@ -112,10 +112,14 @@ class WriterTests(SynchronousTestCase):
             users.add_account(transaction, Account("ghost", "hash"))
             raise BlobUnknown("sha256:x")
 
+        def broken(transaction: Transaction) -> None:
+            begin("broken")(transaction)
+            transaction.execute("INSERT INTO uploads (id) VALUES ('incomplete')")
+
         def added(transaction: Transaction) -> bool:
             return users.add_account(transaction, Account("alice", "hash"))
 
-        first, second, third, fourth = self.writer.commit([begin("a"), refused, begin("a"), added])
+        first, second, third, fourth = self.writer.commit([begin("a"), refused, broken, added])
         self.assertIsNone(first.error)
         self.assertIsInstance(second.error, BlobUnknown)
         self.assertIsInstance(third.error, StoreUnavailable)
@@ -184,7 +188,9 @@ class WriterTests(SynchronousTestCase):
         self.patch(self.writer, "_make_room", make_room)
         self.assertIsInstance(self.writer.commit([begin("push")])[0].error, StorageFull)
         self.assertEqual([], given_up)
-        removal = Freeing(lambda transaction: transaction.changed(statements.REMOVE_UPLOAD, id="first"))
+        removal = Freeing(
+            lambda transaction: transaction.changed("DELETE FROM uploads WHERE id = :id", id="first")
+        )
         push, removed = self.writer.commit([begin("push"), removal])
         self.assertIsInstance(push.error, StorageFull)
         self.assertEqual((None, True), (removed.error, removed.result))
@@ -200,7 +206,7 @@ class WriterTests(SynchronousTestCase):
             begun.append("x")
             transaction.undo.append(lambda: undone.append("x"))
             users.add_account(transaction, Account("ghost", "hash"))
-            is_changed = transaction.changed(statements.REMOVE_UPLOAD, id="first")
+            is_changed = transaction.changed("DELETE FROM uploads WHERE id = :id", id="first")
             if len(begun) == 1:
                 raise OSError(errno.ENOSPC, "full")
             return is_changed
