@@ -34,6 +34,7 @@ from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
 from dockreg_tx.registry.scrub import Pace, Scrub, Suspects
 from dockreg_tx.registry.search import Search
+from dockreg_tx.registry.session_ids import SessionIds
 from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.registry.verify import Verify
 from dockreg_tx.settings import Settings
@@ -115,6 +116,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock, disk=disk),
         now=around.now,
         new_id=around.new_id,
+        ids=SessionIds(instance_id=around.instance_id, random_bytes=around.random_bytes),
         low_water_bytes=low_water_bytes(settings, layout),
         is_reserve_spent=partial(_is_spent, around),
     )

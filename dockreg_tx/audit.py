@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -33,6 +34,9 @@ class AuditFile:
         self._path = path
         self._now = now
         self._blocking = blocking
+        #: Lines on their way to the thread.
+        self._lines: deque[str] = deque()
+        self._is_thread_called = False
         # Of the thread that appends.
         self._descriptor: int | None = None
         self._inode = (0, 0)
@@ -41,15 +45,24 @@ class AuditFile:
         """Append an entry with the time; that the disk refuses is logged, and stops nothing else."""
         time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": time.replace("+00:00", "Z"), **_short(entry)}, ensure_ascii=False)
+        self._lines.append(f"{line}\n")
         if self._blocking is None:
-            self._append(line)
-        else:
-            Deferred.fromCoroutine(self._blocking.run(self._append, line))
+            self._append()
+        elif not self._is_thread_called:
+            self._is_thread_called = True
+            Deferred.fromCoroutine(self._blocking.run(self._append))
 
-    def _append(self, line: str) -> None:
+    def _append(self) -> None:
+        # First: what comes from here on may come too late for this turn.
+        self._is_thread_called = False
+        lines: list[str] = []
+        while self._lines:
+            lines.append(self._lines.popleft())
+        if not lines:
+            return
         try:
             # In one piece, so that lines of several processes do not mix.
-            os.write(self._opened(), f"{line}\n".encode("utf-8", "replace"))
+            os.write(self._opened(), "".join(lines).encode("utf-8", "replace"))
         except OSError as error:
             _log.error("the audit log cannot be written: {error}", error=error)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -17,11 +17,15 @@ from twisted.python.failure import Failure
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: After so many pieces of work that nobody waits for the reactor is told all the same.
+UNTOLD_LIMIT = 64
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Job:
     work: Callable[[], Any]
-    done: Deferred[Any]
+    #: None: nobody waits for the result.
+    done: Deferred[Any] | None
     given_at: float
 
 
@@ -36,6 +40,7 @@ class ThreadBlocking:
         name: of the pool.
         threads: how many at most.
         note: told on the reactor, of each piece of work, the seconds that it waited and that it took.
+        rest_seconds: how long a thread rests after each piece of work, for what comes meanwhile to gather.
     """
 
     def __init__(
@@ -45,23 +50,29 @@ class ThreadBlocking:
         name: str,
         threads: int,
         note: Callable[[float, float], None] | None = None,
+        rest_seconds: float = 0.0,
     ) -> None:
+        self._rest_seconds = rest_seconds
         self._reactor = reactor
         self._name = name
         self._limit = threads
         self._threads: list[Thread] = []
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._results: deque[tuple[Deferred[Any], object, float, float]] = deque()
+        self._results: deque[tuple[Deferred[Any] | None, object, float, float]] = deque()
         self._note = note
         self._lock = Lock()
-        #: Given to threads and not back yet; of the reactor's thread alone.
+        #: The reactor has been told that there are results.
+        self._is_reactor_called = False
+        #: Given to threads and not done yet; changed by the reactor's thread, told by others to ``_settle``.
         self._running = 0
+        #: Of those, done by now, but the reactor has not been told.
+        self._untold = 0
         self._is_open = False
 
     @property
     def jobs(self) -> int:
         """How much work was given and is not done: running and waiting."""
-        return self._running
+        return self._running - self._untold
 
     def start(self) -> None:
         """Open the pool; before that no work may be given to it. Threads begin when they are needed."""
@@ -78,16 +89,26 @@ class ThreadBlocking:
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``work`` in a thread of the pool."""
+        done: Deferred[T] = Deferred()
+        self._put(_Job(lambda: work(*args, **kwargs), done, monotonic()))
+        return await done
+
+    def give(self, work: Callable[[], None]) -> None:
+        """Run ``work``, which passes on its result by itself and never fails, in a thread of the pool.
+
+        Nobody wakes the reactor for it.
+        """
+        self._put(_Job(work, None, monotonic()))
+
+    def _put(self, job: _Job) -> None:
         if not self._is_open:
             raise RuntimeError(f"the pool {self._name} is not open")
-        done: Deferred[T] = Deferred()
         self._running += 1
-        if self._running > len(self._threads) < self._limit:
+        if self.jobs > len(self._threads) < self._limit:
             thread = Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._jobs.put(_Job(lambda: work(*args, **kwargs), done, monotonic()))
-        return await done
+        self._jobs.put(job)
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -97,22 +118,34 @@ class ThreadBlocking:
                 result = job.work()
             except BaseException:  # noqa: BLE001 - it belongs to whoever waits for the result
                 result = Failure()
-            with self._lock:
-                is_first = not self._results
-                self._results.append((job.done, result, began_at - job.given_at, monotonic() - began_at))
-            del job
-            if is_first:
-                self._reactor.callFromThread(self._settle)
+            self._tell(job.done, result, began_at - job.given_at, monotonic() - began_at)
+            del job, result
+            if self._rest_seconds:
+                sleep(self._rest_seconds)
+
+    def _tell(
+        self, done: Deferred[Any] | None, result: object, waited_seconds: float, worked_seconds: float
+    ) -> None:
+        with self._lock:
+            self._results.append((done, result, waited_seconds, worked_seconds))
+            self._untold += 1
+            is_urgent = done is not None or self._untold >= UNTOLD_LIMIT
+            is_call_due = is_urgent and not self._is_reactor_called
+            self._is_reactor_called = self._is_reactor_called or is_call_due
+        if is_call_due:
+            self._reactor.callFromThread(self._settle)
 
     def _settle(self) -> None:
         with self._lock:
             results, self._results = self._results, deque()
-        self._running -= len(results)
+            self._is_reactor_called = False
+            self._running -= len(results)
+            self._untold = 0
         for done, result, waited_seconds, worked_seconds in results:
             if self._note is not None:
                 self._note(waited_seconds, worked_seconds)
             # A wait that was cancelled has its result already.
-            if not done.called:
+            if done is not None and not done.called:
                 done.callback(result)
 
 
@@ -122,3 +155,7 @@ class InlineBlocking:
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``work`` here and now."""
         return work(*args, **kwargs)
+
+    def give(self, work: Callable[[], None]) -> None:
+        """Run ``work`` here and now."""
+        work()

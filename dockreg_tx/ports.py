@@ -36,6 +36,32 @@ TakeContent = Callable[["Digest"], Callable[[], None]]
 SettleContent = Callable[[Sequence["Digest"]], None]
 
 
+class LateContent:
+    """Small content that is put in its place on the way to the transaction that records it.
+
+    The record writer calls ``place`` before the transaction begins, in some thread; it blocks. Within the
+    transaction it is called as an ``EnsureContent``, and places the content even then if nobody has.
+
+    Args:
+        place: puts the content in its place, durably, and returns its ``EnsureContent``.
+    """
+
+    def __init__(self, place: Callable[[], EnsureContent]) -> None:
+        self._place = place
+        self._ensure: EnsureContent | None = None
+
+    def place(self) -> None:
+        """Put the content in its place, durably. Called once; what it raises is final."""
+        self._ensure = self._place()
+
+    def __call__(self) -> None:
+        """Put the content back if garbage collection took it."""
+        if self._ensure is None:
+            self.place()
+        else:
+            self._ensure()
+
+
 def settled(_digests: Sequence[Digest]) -> None:
     """Do nothing: each move was durable."""
 
@@ -45,6 +71,14 @@ class Blocking(Protocol):
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what ``work`` returns; its exceptions are raised here."""
+        ...
+
+
+class HandsOff(Protocol):
+    """Runs blocking work away from the reactor, and has nothing to tell it."""
+
+    def give(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done, which passes on its result by itself and never fails."""
         ...
 
 
@@ -163,6 +197,14 @@ class BlobStore(Protocol):
         Raises:
             BlobUnknown: there are no such bytes.
             StoreUnavailable: the disk failed.
+        """
+        ...
+
+    def late(self, digest: Digest, content: bytes) -> LateContent:
+        """Return what does as ``put`` on the way to the transaction that records the content.
+
+        Raises:
+            DigestInvalid: nothing is stored under this algorithm.
         """
         ...
 
@@ -309,14 +351,14 @@ class UploadStaging(Protocol):
         """
         ...
 
-    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
-        """Make the verified bytes a blob, as ``BlobStore.put``, without staging them.
+    def whole(self, upload_id: str, digest: Digest, content: bytes) -> LateContent:
+        """Return what makes the verified bytes a blob, as ``BlobStore.late``, without staging them.
 
-        Returns:
-            As ``put``; None when the upload has bytes already, or a writer: then nothing is done.
+        It raises ``UploadBusy``, and does nothing, when the upload has bytes already, or a writer.
 
         Raises:
-            StorageFull, StoreUnavailable: the disk refused; nothing is stored.
+            BlobUploadUnknown: the id cannot be one of ours.
+            DigestInvalid: nothing is stored under this algorithm.
         """
         ...
 
@@ -908,19 +950,31 @@ class UploadRecords(Protocol):
     """Upload sessions; no truth about them is kept in a process."""
 
     async def begin_upload(self, upload: UploadRecord) -> None:
-        """Record a new session, durably."""
+        """Record a new session, durably; nothing when it has a row."""
         ...
 
     async def upload(self, upload_id: str) -> UploadRecord | None:
-        """Return the session, read afresh."""
+        """Return the session, read afresh; None when it has no row, or has ended."""
+        ...
+
+    async def begun_upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session, read afresh; None when it has no row.
+
+        Raises:
+            BlobUploadUnknown: it has ended.
+        """
         ...
 
     async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
         """Record how many bytes are on disk, durably; False when the session is gone."""
         ...
 
-    async def end_upload(self, upload_id: str) -> bool:
-        """Remove the session; False when it was gone."""
+    async def end_upload(self, upload_id: str, *, now: float) -> bool:
+        """End the session, whether it has a row or not; False when it had none, or had ended."""
+        ...
+
+    async def forget_ended_uploads(self, ended_before: float, limit: int) -> None:
+        """Forget up to ``limit`` sessions that ended before that time."""
         ...
 
     async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:

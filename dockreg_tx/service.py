@@ -90,13 +90,15 @@ class RegistryService(Server):
                 name=f"dockreg-{name}",
                 threads=threads,
                 note=pool_notes(self._counts, name),
+                rest_seconds=rest_seconds,
             )
-            for name, threads in (
-                ("storage", 8),
-                ("passwords", 2),
-                ("parsing", 2),
-                ("reading", 2),
-                ("auditing", 1),
+            for name, threads, rest_seconds in (
+                ("storage", 8, 0.0),
+                ("passwords", 2, 0.0),
+                ("parsing", 2, 0.0),
+                ("reading", 2, 0.0),
+                # Lines that come soon after one another are written together.
+                ("auditing", 1, 0.02),
             )
         }
 
@@ -117,6 +119,7 @@ class RegistryService(Server):
             lock_path=self._layout.write_lock,
             reactor=self._reactor,
             read_blocking=self._pools["reading"],
+            storage=self._pools["storage"],
             gate=self._gate,
             make_room=self._ballast.release,
             counts=self._counts,

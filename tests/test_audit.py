@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.audit import TEXT_LIMIT_CHARACTERS, AuditFile
+from dockreg_tx.blocking import InlineBlocking
 from tests.cli.test_repos import DIGEST, RepositoryCase
 from tests.cli.test_users import PeopleCase
 
@@ -30,6 +33,25 @@ class AuditFileTests(SynchronousTestCase):
         with open(path) as file:
             self.assertEqual(TEXT_LIMIT_CHARACTERS, len(json.loads(file.read())["action"]))
         self.assertEqual(0, stat.S_IMODE(os.stat(path).st_mode) & 0o137)
+
+    def test_gathered(self) -> None:
+        """Entries that come while the thread is busy are written together, all and in order."""
+        path = self.mktemp()
+        given: list[Callable[[], None]] = []
+
+        class Held(InlineBlocking):
+            async def run(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+                given.append(work)
+
+        log = AuditFile(path, now=lambda: 0.0, blocking=Held())
+        for number in range(3):
+            log.write({"action": f"a{number}"})
+        self.assertEqual(1, len(given))
+        given.pop()()
+        log.write({"action": "a3"})
+        given.pop()()
+        with open(path) as file:
+            self.assertEqual(["a0", "a1", "a2", "a3"], [json.loads(line)["action"] for line in file])
 
     def test_unwritable(self) -> None:
         """A log that cannot be written stops nobody, and is reported."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 from twisted.internet import reactor as _reactor  # noqa: TID251 - threads answer through the real one
@@ -48,6 +49,23 @@ class ThreadBlockingTests(TestCase):
             await waiting
         gate.set()
         self.assertEqual(1, await self.pool.run(abs, -1))
+
+    async def test_given(self) -> None:
+        """Work that passes on its result by itself is done, counted and noted, and wakes nobody."""
+        notes: list[float] = []
+        pool = ThreadBlocking(
+            reactor=reactor, name="given", threads=2, note=lambda waited, _worked: notes.append(waited)
+        )
+        pool.start()
+        self.addCleanup(pool.stop)
+        done: list[int] = []
+        for number in range(200):
+            pool.give(partial(done.append, number))
+        self.assertEqual(-1, await pool.run(int, "-1"))
+        while len(done) < 200 or pool.jobs:
+            await pool.run(int, "0")
+        self.assertEqual(list(range(200)), sorted(done))
+        self.assertGreater(len(notes), 200)
 
     async def test_closed(self) -> None:
         """A pool that is not open takes no work."""

@@ -29,6 +29,8 @@ def redacted(text: str) -> str:
 
 def redacted_address(address: str) -> str:
     """Return an address, or its path and query, without secrets; of unknown parameters the value is one."""
+    if not address:
+        return ""
     path, mark, query = address.partition("?")
     shown = "&".join(map(_parameter, query.split("&"))) if query else ""
     return redacted(path + mark + shown)

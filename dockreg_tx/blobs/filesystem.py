@@ -13,7 +13,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.placing import Placing
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown
-from dockreg_tx.ports import Blocking, EnsureContent, NewId
+from dockreg_tx.ports import Blocking, EnsureContent, LateContent, NewId
 
 
 def _forget(digest: Digest) -> None:
@@ -156,6 +156,14 @@ class FileBlobStore:
             path = self._layout.passing_path("check", self._new_id())
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.unlink(path)
+
+    def late(self, digest: Digest, content: bytes) -> LateContent:
+        """Return what does as ``put`` on the way to the transaction that records the content.
+
+        Raises:
+            DigestInvalid: nothing is stored under this algorithm.
+        """
+        return self._placing.late(self._new_id(), digest, content)
 
     async def put(self, digest: Digest, content: bytes) -> EnsureContent:
         """Store small content durably under ``digest``, which the caller has verified.

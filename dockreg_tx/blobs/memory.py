@@ -13,7 +13,15 @@ from dockreg_tx.blobs.disk import Part
 from dockreg_tx.blobs.layout import is_upload_id
 from dockreg_tx.oci.digests import ALGORITHMS, Digest
 from dockreg_tx.oci.errors import BlobUnknown, BlobUploadUnknown, DigestInvalid, StoreUnavailable
-from dockreg_tx.ports import Body, EnsureContent, Now, StoredContent, TrashedContent, UploadBusy
+from dockreg_tx.ports import (
+    Body,
+    EnsureContent,
+    LateContent,
+    Now,
+    StoredContent,
+    TrashedContent,
+    UploadBusy,
+)
 
 
 class MemoryBlob:
@@ -67,8 +75,16 @@ class MemoryBlobStore:
 
     async def put(self, digest: Digest, content: bytes) -> EnsureContent:
         """Store content under ``digest``, which the caller has verified."""
-        if not digest.supported:
-            raise DigestInvalid("unsupported digest algorithm: use sha256 or sha512", {"digest": str(digest)})
+        _check_supported(digest)
+        return self.place(digest, content)
+
+    def late(self, digest: Digest, content: bytes) -> LateContent:
+        """Return what does as ``put``."""
+        _check_supported(digest)
+        return LateContent(lambda: self.place(digest, content))
+
+    def place(self, digest: Digest, content: bytes) -> EnsureContent:
+        """Store content here and now."""
 
         def ensure() -> None:
             self.contents.setdefault(digest, content)
@@ -77,6 +93,11 @@ class MemoryBlobStore:
             self.contents[digest] = content
         ensure()
         return ensure
+
+
+def _check_supported(digest: Digest) -> None:
+    if not digest.supported:
+        raise DigestInvalid("unsupported digest algorithm: use sha256 or sha512", {"digest": str(digest)})
 
 
 class MemoryTrash:
@@ -252,9 +273,16 @@ class MemoryUploadStaging:
         self._written.append(content)
         return MemoryUploadWriter(upload_id, self, content)
 
-    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
-        """Make the verified bytes a blob; None when the upload has bytes already, or a writer."""
-        return None if upload_id in self.contents else await self.blobs.put(digest, content)
+    def whole(self, upload_id: str, digest: Digest, content: bytes) -> LateContent:
+        """Return what makes the verified bytes a blob; ``UploadBusy`` when the upload has bytes."""
+        _check_supported(digest)
+
+        def place() -> EnsureContent:
+            if upload_id in self.contents:
+                raise UploadBusy("the upload has bytes already")
+            return self.blobs.place(digest, content)
+
+        return LateContent(place)
 
     def release(self, content: bytearray) -> None:
         """Let the next writer in."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 
 from dockreg_tx.blobs.disk import BLOB_MODE, Disk, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.ports import Blocking, EnsureContent
+from dockreg_tx.ports import Blocking, EnsureContent, LateContent, UploadBusy
 
 
 class Placing:
@@ -38,18 +39,25 @@ class Placing:
             StorageFull, StoreUnavailable: the disk refused.
         """
         target = self._layout.blob_path(digest)
-        inode = await self._blocking.run(self._place, name, target, content)
-        return self._ensure(name, target, content, inode)
+        return await self._blocking.run(self._placed, name, target, content)
 
-    async def put_upload(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
-        """Store content as ``put`` does, unless the upload has a file; then return None."""
+    def late(self, name: str, digest: Digest, content: bytes) -> LateContent:
+        """Return what does as ``put`` does; raises ``DigestInvalid`` at once."""
+        return LateContent(partial(self._placed, name, self._layout.blob_path(digest), content))
+
+    def late_upload(self, upload_id: str, digest: Digest, content: bytes) -> LateContent:
+        """Return what does as ``put`` does, but raises ``UploadBusy`` when the upload has a file."""
         staged, target = self._layout.upload_path(upload_id), self._layout.blob_path(digest)
 
-        def work() -> tuple[int | None] | None:
-            return None if os.path.lexists(staged) else (self._place(upload_id, target, content),)
+        def place() -> EnsureContent:
+            if os.path.lexists(staged):
+                raise UploadBusy("the upload has bytes already")
+            return self._placed(upload_id, target, content)
 
-        placed = await self._blocking.run(work)
-        return None if placed is None else self._ensure(upload_id, target, content, placed[0])
+        return LateContent(place)
+
+    def _placed(self, name: str, target: str, content: bytes) -> EnsureContent:
+        return self._ensure(name, target, content, self._place(name, target, content))
 
     def _ensure(self, name: str, target: str, content: bytes, inode: int | None) -> EnsureContent:
         def ensure() -> None:

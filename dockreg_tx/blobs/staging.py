@@ -16,7 +16,7 @@ from dockreg_tx.blobs.placing import Placing
 from dockreg_tx.blobs.running import KeptStates
 from dockreg_tx.blobs.writer import FileUploadWriter, Places
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.ports import Blocking, EnsureContent, UploadBusy
+from dockreg_tx.ports import Blocking, LateContent, UploadBusy
 
 #: How old the answer to "how much is free" may be.
 FREE_SPACE_AGE_SECONDS = 1.0
@@ -66,15 +66,14 @@ class FileUploadStaging:
             raise
         return writer
 
-    async def publish_whole(self, upload_id: str, digest: Digest, content: bytes) -> EnsureContent | None:
-        """Make the verified bytes a blob; None when the upload has bytes already, or a writer.
+    def whole(self, upload_id: str, digest: Digest, content: bytes) -> LateContent:
+        """Return what makes the verified bytes a blob; ``UploadBusy`` when the upload has bytes, or a writer.
 
         Raises:
             BlobUploadUnknown: the id cannot be one of ours.
             DigestInvalid: nothing is stored under this algorithm.
-            StorageFull, StoreUnavailable: the disk refused.
         """
-        return await self._placing.put_upload(upload_id, digest, content)
+        return self._placing.late_upload(upload_id, digest, content)
 
     async def discard(self, upload_id: str) -> None:
         """Remove an upload's bytes; no error when there are none."""

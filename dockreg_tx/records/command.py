@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName, Tag
-from dockreg_tx.ports import BlobUse
+from dockreg_tx.ports import BlobUse, EnsureContent
 from dockreg_tx.records import inspection, undelete
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Freeing, Operation
@@ -23,6 +23,10 @@ class CommandOperations(ABC):
     @abstractmethod
     async def _write(self, operation: Operation[T]) -> T:
         """Run an operation and return its result when it is on disk."""
+
+    async def _write_content(self, operation: Operation[T], ensure: EnsureContent) -> T:
+        """Do as ``_write``; content that comes late may be put in its place before."""
+        return await self._write(operation)
 
     @abstractmethod
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:

@@ -22,6 +22,8 @@ ROTATE_BYTES = 64 * 1024 * 1024
 #: Tells that lines from a place on, up to this one, belong to no committed transaction.
 VOID = "journal.void"
 _SUFFIX = ".jsonl"
+# Made once: json.dumps makes one for every call with settings of its own.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True)
 _SNAPSHOT_SUFFIX = "-snapshot.jsonl"
 
 
@@ -40,6 +42,8 @@ class Journal:
         self._directory = directory
         self._rotate_bytes = rotate_bytes
         self._number = 0
+        # Of our file and of the one after it: both are looked for with every transaction.
+        self._own_path = self._next_path = ""
         self._descriptor = -1
         self._is_spoiled = False
 
@@ -79,14 +83,17 @@ class Journal:
         self._open_number(number + 1)
         return number
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[Entry]) -> JournalEnd | None:
         """Write one line for each entry and bring them to disk with one fdatasync.
+
+        Returns:
+            Where the last one ends; None when there was nothing to write.
 
         Raises:
             OSError: the disk refused; none of the lines count.
         """
         if not entries:
-            return
+            return None
         self._follow()
         size_bytes = os.fstat(self._descriptor).st_size
         lines = b"".join(map(format_line, entries))
@@ -100,6 +107,7 @@ class Journal:
             # Only neatness: lines of a transaction that was rolled back do no harm.
             _truncate_quietly(self._descriptor, size_bytes)
             raise
+        return JournalEnd(self._number, size_bytes + len(lines))
 
     def _sync(self) -> None:
         try:
@@ -127,8 +135,8 @@ class Journal:
         """Tell whether our file is the newest one, and was not removed by a compaction since."""
         return (
             self._descriptor >= 0
-            and not os.path.exists(self._path(self._number + 1))
-            and os.path.exists(self._path(self._number))
+            and not os.access(self._next_path, os.F_OK)
+            and os.access(self._own_path, os.F_OK)
         )
 
     def _open_number(self, number: int) -> None:
@@ -139,6 +147,7 @@ class Journal:
         self.close()
         self._descriptor = descriptor
         self._number = number
+        self._own_path, self._next_path = path, self._path(number + 1)
         if is_new:
             sync_directory(self._directory)
 
@@ -173,7 +182,7 @@ def _stems(directory: str, suffix: str) -> list[int]:
 
 def format_line(entry: Entry) -> bytes:
     """Return the line for one entry, with its newline."""
-    body = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    body = _ENCODER.encode(entry).encode("ascii")
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 

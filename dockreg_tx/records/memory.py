@@ -22,22 +22,22 @@ from dockreg_tx.ports import (
     TagExpectation,
     TokenKind,
     TokenRecord,
-    UploadRecord,
 )
 from dockreg_tx.records.memory_collection import MemoryCollection, MemoryRepository
+from dockreg_tx.records.memory_sessions import MemorySessions
 from dockreg_tx.records.pushes import BLOB_KINDS, CONTENT_LIMIT_BYTES, size_invalid, tag_denied
 from dockreg_tx.records.tokens import LOGINS_LIMIT
 
 
-class _MemoryContent:
+class _MemoryContent(MemorySessions):
     """Repositories with their blobs, manifests and tags, and the upload sessions."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._repositories: dict[str, MemoryRepository] = {}
         self._sizes_bytes: dict[Digest, int] = {}
         self._touched: dict[Digest, float] = {}
         self._quarantined: set[Digest] = set()
-        self._uploads: dict[str, UploadRecord] = {}
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobRecord | None:
         """Return the blob if it is linked to this repository."""
@@ -103,7 +103,7 @@ class _MemoryContent:
         self._quarantined.discard(digest)
         self._made(repository).blobs.setdefault(digest, now)
         if upload_id is not None:
-            self._uploads.pop(upload_id, None)
+            await self.end_upload(upload_id, now=now)
 
     async def mount_blob(
         self,
@@ -185,34 +185,8 @@ class _MemoryContent:
         """Remove a repository with everything in it; False when unknown."""
         if self._repositories.pop(repository.text, None) is None:
             return False
-        kept = {key: upload for key, upload in self._uploads.items() if upload.repository != repository}
-        self._uploads = kept
+        self._remove_uploads_in(repository)
         return True
-
-    async def begin_upload(self, upload: UploadRecord) -> None:
-        """Record a new session."""
-        self._uploads[upload.id] = upload
-
-    async def upload(self, upload_id: str) -> UploadRecord | None:
-        """Return the session."""
-        return self._uploads.get(upload_id)
-
-    async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
-        """Record how many bytes are on disk; False when the session is gone."""
-        upload = self._uploads.get(upload_id)
-        if upload is None:
-            return False
-        self._uploads[upload_id] = replace(upload, offset_bytes=offset_bytes, touched_at=now)
-        return True
-
-    async def end_upload(self, upload_id: str) -> bool:
-        """Remove the session; False when it was gone."""
-        return self._uploads.pop(upload_id, None) is not None
-
-    async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
-        """Return sessions that nobody touched since, the oldest first."""
-        expired = [upload for upload in self._uploads.values() if upload.touched_at < touched_before]
-        return sorted(expired, key=lambda upload: (upload.touched_at, upload.id))[:limit]
 
     def _touch(self, digest: Digest, now: float) -> None:
         self._touched[digest] = max(self._touched.get(digest, now), now)

@@ -104,10 +104,11 @@ class SqliteOperations(CommandOperations):
         now: float,
     ) -> None:
         """Record a published blob, link it to the repository and end its upload session."""
-        await self._write(
+        await self._write_content(
             lambda transaction: pushes.commit_blob(
                 transaction, repository, digest, size_bytes, ensure, upload_id=upload_id, now=now
-            )
+            ),
+            ensure,
         )
 
     async def mount_blob(
@@ -129,10 +130,11 @@ class SqliteOperations(CommandOperations):
         expects: TagExpectation | None = None,
     ) -> None:
         """Record a manifest with its references and point ``tags`` at it."""
-        await self._write(
+        await self._write_content(
             lambda transaction: pushes.put_manifest(
                 transaction, manifest, tags, ensure, may_overwrite=may_overwrite, now=now, expects=expects
-            )
+            ),
+            ensure,
         )
 
     # --- RemoveRecords
@@ -280,15 +282,23 @@ class SqliteOperations(CommandOperations):
         """Return the session, read afresh."""
         return await self._read(lambda reader: reader.upload(upload_id))
 
+    async def begun_upload(self, upload_id: str) -> UploadRecord | None:
+        """Return the session, None when it has no row; one that has ended is unknown."""
+        return await self._read(lambda reader: reader.begun_upload(upload_id))
+
     async def set_upload_offset(self, upload_id: str, offset_bytes: int, *, now: float) -> bool:
         """Record how many bytes are on disk; False when the session is gone."""
         return await self._write(
             lambda transaction: sessions.set_upload_offset(transaction, upload_id, offset_bytes, now=now)
         )
 
-    async def end_upload(self, upload_id: str) -> bool:
-        """Remove the session; False when it was gone."""
-        return await self._free(lambda transaction: sessions.end_upload(transaction, upload_id))
+    async def end_upload(self, upload_id: str, *, now: float) -> bool:
+        """End the session; False when it had no row, or had ended."""
+        return await self._free(lambda transaction: sessions.end_upload(transaction, upload_id, now=now))
+
+    async def forget_ended_uploads(self, ended_before: float, limit: int) -> None:
+        """Forget up to ``limit`` sessions that ended so long ago."""
+        await self._free(lambda transaction: sessions.forget_ended_uploads(transaction, ended_before, limit))
 
     async def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
         """Return sessions that nobody touched since, the oldest first."""

@@ -33,7 +33,7 @@ def commit_blob(
     transaction.execute(statements.PUT_BLOB, digest=str(digest), size_bytes=size_bytes, now=now)
     link(transaction, repository, digest, size_bytes, now)
     if upload_id is not None:
-        transaction.execute(statements.REMOVE_UPLOAD, id=upload_id)
+        transaction.execute(statements.END_UPLOAD, id=upload_id, now=now)
 
 
 def mount_blob(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from threading import Condition
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
 from dockreg_tx.oci.digests import Digest, Reference
+from dockreg_tx.oci.errors import BlobUploadUnknown
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import (
     Account,
@@ -25,6 +27,8 @@ from dockreg_tx.records.commit_mark import CommitMark
 from dockreg_tx.records.connections import PATIENCE_MS, open_reader
 
 T = TypeVar("T")
+#: Instead of an algorithm, in the row of a session that has ended.
+_ENDED = "ended"
 
 
 class SqliteReader:
@@ -108,9 +112,24 @@ class SqliteReader:
         return self._texts(statements.REPOSITORIES_WITH_BLOB, digest=str(digest), after=after, limit=limit)
 
     def upload(self, upload_id: str) -> UploadRecord | None:
-        """Return an upload session."""
+        """Return an upload session that has a row."""
+        with suppress(BlobUploadUnknown):
+            return self.begun_upload(upload_id)
+        return None
+
+    def begun_upload(self, upload_id: str) -> UploadRecord | None:
+        """Return an upload session, None when it has no row.
+
+        Raises:
+            BlobUploadUnknown: it has ended.
+        """
         row = self._row(statements.UPLOAD, id=upload_id)
-        return None if row is None else _upload(row)
+        if row is None:
+            return None
+        upload = _upload(row)
+        if upload.algorithm == _ENDED:
+            raise BlobUploadUnknown(upload_id)
+        return upload
 
     def expired_uploads(self, touched_before: float, limit: int) -> list[UploadRecord]:
         """Return sessions that nobody touched since, the oldest first."""

@@ -13,7 +13,15 @@ from twisted.internet.interfaces import IReactorFromThreads
 from dockreg_tx.metrics import Counts
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
-from dockreg_tx.ports import Blocking, MovedContent, MoveVerdict, WriteGate
+from dockreg_tx.ports import (
+    Blocking,
+    EnsureContent,
+    HandsOff,
+    LateContent,
+    MovedContent,
+    MoveVerdict,
+    WriteGate,
+)
 from dockreg_tx.records import moving
 from dockreg_tx.records.commit_mark import CommitMark
 from dockreg_tx.records.connections import (
@@ -42,6 +50,7 @@ class SqliteRecords(UpkeepOperations):
         lock_path: file whose ``flock`` serialises the writers of all processes.
         reactor: where look-ups run and writes are answered.
         read_blocking: threads for scans, and for look-ups that met a lock.
+        storage: threads that put content in its place; without any the writer thread does it alone.
         gate: told what the disk does, and asked before every transaction.
         make_room: gives the ballast up; called when a removal meets a full disk.
         counts: take the times of look-ups and commits.
@@ -55,6 +64,7 @@ class SqliteRecords(UpkeepOperations):
         lock_path: str,
         reactor: IReactorFromThreads,
         read_blocking: Blocking,
+        storage: HandsOff | None = None,
         gate: WriteGate | None = None,
         make_room: MakeRoom | None = None,
         counts: Counts | None = None,
@@ -70,7 +80,10 @@ class SqliteRecords(UpkeepOperations):
             make_room=make_room or no_room,
         )
         self._thread = WriterThread(
-            writer=self._writer, reactor=reactor, note_commit=partial(_note_commit, counts)
+            writer=self._writer,
+            reactor=reactor,
+            storage=storage,
+            note_commit=partial(_note_commit, counts),
         )
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
@@ -124,6 +137,9 @@ class SqliteRecords(UpkeepOperations):
 
     async def _write(self, operation: Operation[T]) -> T:
         return await self._thread.execute(operation)
+
+    async def _write_content(self, operation: Operation[T], ensure: EnsureContent) -> T:
+        return await self._thread.execute(operation, ensure if isinstance(ensure, LateContent) else None)
 
     async def access_generation(self) -> int:
         """Return a number that grows whenever a user or grant changes, by any process."""

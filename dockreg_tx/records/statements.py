@@ -61,10 +61,13 @@ ORDER BY repositories.name
 LIMIT :limit
 """
 
+# A session that has ended keeps its row for a while, as this: its id alone could open it again.
+_ENDED = "ended"
 _UPLOAD_COLUMNS = "id, repository, owner, offset_bytes, started_at, touched_at, algorithm"
 UPLOAD = f"SELECT {_UPLOAD_COLUMNS} FROM uploads WHERE id = :id"  # noqa: S608 - joins constants only
 EXPIRED_UPLOADS = f"""
-SELECT {_UPLOAD_COLUMNS} FROM uploads WHERE touched_at < :touched_before ORDER BY touched_at, id LIMIT :limit
+SELECT {_UPLOAD_COLUMNS} FROM uploads
+WHERE touched_at < :touched_before AND algorithm <> '{_ENDED}' ORDER BY touched_at, id LIMIT :limit
 """  # noqa: S608 - joins constants only
 
 # One statement, so that user and grants come from one snapshot.
@@ -163,9 +166,23 @@ REMOVE_UPLOADS_IN = "DELETE FROM uploads WHERE repository = :repository"
 ADD_UPLOAD = """
 INSERT INTO uploads (id, repository, owner, offset_bytes, started_at, touched_at, algorithm)
 VALUES (:id, :repository, :owner, :offset_bytes, :started_at, :touched_at, :algorithm)
+ON CONFLICT DO NOTHING
 """
-SET_UPLOAD_OFFSET = "UPDATE uploads SET offset_bytes = :offset_bytes, touched_at = :now WHERE id = :id"
-REMOVE_UPLOAD = "DELETE FROM uploads WHERE id = :id"
+SET_UPLOAD_OFFSET = f"""
+UPDATE uploads SET offset_bytes = :offset_bytes, touched_at = :now WHERE id = :id AND algorithm <> '{_ENDED}'
+"""  # noqa: S608 - joins constants only
+UPLOAD_IS_OPEN = f"SELECT 1 FROM uploads WHERE id = :id AND algorithm <> '{_ENDED}'"  # noqa: S608 - as above
+END_UPLOAD = f"""
+INSERT INTO uploads (id, repository, owner, offset_bytes, started_at, touched_at, algorithm)
+VALUES (:id, '', '', 0, :now, :now, '{_ENDED}')
+ON CONFLICT (id) DO UPDATE SET
+    repository = '', owner = '', offset_bytes = 0, touched_at = excluded.touched_at, algorithm = '{_ENDED}'
+"""  # noqa: S608 - as above
+FORGET_ENDED_UPLOADS = f"""
+DELETE FROM uploads WHERE id IN (
+    SELECT id FROM uploads WHERE touched_at < :ended_before AND algorithm = '{_ENDED}' LIMIT :limit
+)
+"""  # noqa: S608 - as above
 
 # --- users and grants -------------------------------------------------------------------------------------
 

@@ -207,9 +207,9 @@ class SqliteWriter:
             is_alone = len(operations) == 1
             outcomes = [self._run(transaction, operation, is_alone=is_alone) for operation in operations]
             # The journal goes first: rebuild-index may then know more than was acknowledged, never less.
-            self._journal.append(transaction.entries)
-            if transaction.entries:
-                note_journal_end(transaction, self._journal.end())
+            end = self._journal.append(transaction.entries)
+            if end is not None:
+                note_journal_end(transaction, end)
             database.execute("COMMIT")
         except BaseException:
             # After some errors (disk full) SQLite has rolled back by itself.

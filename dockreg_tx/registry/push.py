@@ -148,7 +148,7 @@ class Push:
         if expected is not None and digest != expected:
             raise DigestMismatch(str(expected), str(digest))
         manifest = await self._parse(content, content_type)
-        ensure = await self.blobs.put(digest, content)
+        late = self.blobs.late(digest, content)
         await self.records.put_manifest(
             NewManifest(
                 repository=repository,
@@ -161,7 +161,7 @@ class Push:
                 pushed_by=pushed_by,
             ),
             tags,
-            ensure,
+            late,
             may_overwrite=may_overwrite,
             now=self.now(),
             expects=expects,

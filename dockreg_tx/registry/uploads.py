@@ -1,6 +1,7 @@
 """Blob uploads: sessions, chunks and their end, in the order bytes first, row second, answer last.
 
-The state of a session is its row; this module keeps nothing between two requests.
+The state of a session is its row; before it has any bytes, its id alone. This module keeps nothing between
+two requests.
 """
 
 from __future__ import annotations
@@ -36,11 +37,14 @@ from dockreg_tx.ports import (
     UploadWriter,
 )
 from dockreg_tx.registry.held import HeldBody
+from dockreg_tx.registry.session_ids import SessionIds
 
 #: A body up to this is not staged when it is a whole blob.
 WHOLE_LIMIT_BYTES = 256 * 1024
 #: Owner of the sessions that were begun without credentials.
 ANONYMOUS = ""
+#: How many ended sessions one sweep forgets, so that nobody waits long for the database.
+ENDED_LIMIT = 10_000
 
 
 async def _never() -> bool:
@@ -66,6 +70,8 @@ class Uploads:
     staging: UploadStaging
     now: Now
     new_id: NewId
+    #: Makes ids that stand for a session until it has bytes; None: every session has a row at once.
+    ids: SessionIds | None = None
     #: Largest blob in bytes, None for no limit.
     blob_limit_bytes: int | None = None
     #: With less free space no upload is begun: what is left is for deletes, manifests and uploads in flight.
@@ -95,18 +101,17 @@ class Uploads:
             raise StorageFull
         if await self.is_reserve_spent():
             raise StorageFull
-        now = self.now()
-        upload = UploadRecord(
-            id=self.new_id(),
-            repository=repository,
-            owner=owner,
-            offset_bytes=0,
-            started_at=now,
-            touched_at=now,
-            algorithm=algorithm or "",
-        )
+        if self.ids is not None:
+            return self._fresh(self.ids.new(repository, owner, algorithm or ""), repository, owner, algorithm)
+        upload = self._fresh(self.new_id(), repository, owner, algorithm)
         await self.records.begin_upload(upload)
         return upload
+
+    def _fresh(
+        self, upload_id: str, repository: RepositoryName, owner: str, algorithm: str | None
+    ) -> UploadRecord:
+        now = self.now()
+        return UploadRecord(upload_id, repository, owner, 0, now, now, algorithm or "")
 
     async def find(self, key: SessionKey) -> UploadRecord:
         """Return a session.
@@ -114,13 +119,23 @@ class Uploads:
         Raises:
             BlobUploadUnknown: there is none, or it belongs to another repository or user.
         """
-        upload = await self.records.upload(key.upload_id)
+        upload = await self.records.begun_upload(key.upload_id) or self._unrecorded(key)
         if upload is None or upload.repository != key.repository:
             raise BlobUploadUnknown(key.upload_id)
         # Anonymous is nobody in particular: a client may show its credentials from some later request on.
         if upload.owner not in {ANONYMOUS, key.owner}:
             raise BlobUploadUnknown(key.upload_id)
         return upload
+
+    def _unrecorded(self, key: SessionKey) -> UploadRecord | None:
+        """Return a session that its id alone stands for."""
+        if self.ids is None:
+            return None
+        for owner in {ANONYMOUS, key.owner}:
+            algorithm = self.ids.algorithm(key.upload_id, key.repository, owner)
+            if algorithm is not None:
+                return self._fresh(key.upload_id, key.repository, owner, algorithm)
+        return None
 
     async def append_chunk(self, key: SessionKey, body: Body, *, content_range: str | None) -> int:
         """Append a chunk and return the session's new offset in bytes, all of it on disk.
@@ -196,12 +211,13 @@ class Uploads:
         content = await body.read(WHOLE_LIMIT_BYTES)
         if any(digest != Digest.of(content, digest.algorithm) for digest in digests):
             return HeldBody(content)
-        ensure = await self.staging.publish_whole(key.upload_id, digests[0], content)
-        if ensure is None:
+        late = self.staging.whole(key.upload_id, digests[0], content)
+        try:
+            await self.push_records.commit_blob(
+                key.repository, digests[0], len(content), late, upload_id=key.upload_id, now=self.now()
+            )
+        except UploadBusy:
             return HeldBody(content)
-        await self.push_records.commit_blob(
-            key.repository, digests[0], len(content), ensure, upload_id=key.upload_id, now=self.now()
-        )
         return None
 
     async def cancel(self, key: SessionKey) -> None:
@@ -234,6 +250,7 @@ class Uploads:
             finally:
                 writer.close()
             count += 1
+        await self.records.forget_ended_uploads(before, ENDED_LIMIT)
         return count
 
     async def discard_orphans(self) -> int:
@@ -249,6 +266,9 @@ class Uploads:
     async def _writing(self, key: SessionKey) -> AsyncIterator[UploadWriter]:
         """Become the session's writer, with the file cut or the row lowered to what both hold."""
         upload = await self.find(key)
+        if self.ids is not None and await self.records.begun_upload(key.upload_id) is None:
+            # Before it has a file, for files without a row are swept.
+            await self.records.begin_upload(upload)
         try:
             writer = await self.staging.open(upload.id)
         except UploadBusy:
@@ -344,7 +364,7 @@ class Uploads:
             raise BlobUploadUnknown(key.upload_id)
 
     async def _drop(self, upload_id: str) -> None:
-        await self.records.end_upload(upload_id)
+        await self.records.end_upload(upload_id, now=self.now())
         await self.staging.discard(upload_id)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -89,8 +88,7 @@ class GateTests(SynchronousTestCase):
                 raise OSError(number, os.strerror(number))
 
             self.patch(os, "fsync", failing)
-            publishing = staging.publish_whole("0" * 32, digest, b"content")
-            error = self.failureResultOf(Deferred.fromCoroutine(publishing), StoreUnavailable).value
+            error = self.assertRaises(StoreUnavailable, staging.whole("0" * 32, digest, b"content").place)
             self.assertEqual([], os.listdir(self.layout.uploads))
             self.assertFalse(os.path.exists(self.layout.blob_path(digest)))
             assert isinstance(error, StoreUnavailable)
@@ -104,8 +102,8 @@ class GateTests(SynchronousTestCase):
         self.assertEqual([errno.ENOSPC, errno.EIO], syncs)
         self.patch(os, "fsync", working)
         self.assertTrue(self.gate.probe())
-        publishing = staging.publish_whole("0" * 32, digest, b"content")
-        self.assertIsNotNone(self.successResultOf(Deferred.fromCoroutine(publishing)))
+        staging.whole("0" * 32, digest, b"content").place()
+        self.assertTrue(os.path.exists(self.layout.blob_path(digest)))
 
     def test_failure_during_a_probe(self) -> None:
         """A probe that another failure overtakes brings nothing back."""

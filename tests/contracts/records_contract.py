@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import Denied, ManifestBlobUnknown, RegistryError, SizeInvalid, StorageFull
+from dockreg_tx.oci.errors import (
+    BlobUploadUnknown,
+    Denied,
+    ManifestBlobUnknown,
+    RegistryError,
+    SizeInvalid,
+    StorageFull,
+)
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import (
     BlobRecord,
@@ -375,10 +382,27 @@ class RecordsContract(AccountRecordsContract, CollectRecordsContract, TokenRecor
         self.assertTrue(await self.records.set_upload_offset("u1", 2**40, now=20.0))
         expected = upload(offset_bytes=2**40, touched_at=20.0)
         self.assertEqual(expected, await self.records.upload("u1"))
-        self.assertTrue(await self.records.end_upload("u1"))
-        self.assertFalse(await self.records.end_upload("u1"))
+        self.assertTrue(await self.records.end_upload("u1", now=5.0))
+        self.assertFalse(await self.records.end_upload("u1", now=5.0))
         self.assertFalse(await self.records.set_upload_offset("u1", 1, now=20.0))
         self.assertIsNone(await self.records.upload("u1"))
+
+    async def test_ended_upload(self) -> None:
+        """A session that has ended is known as such until it is forgotten, had it a row or not."""
+        await self.records.begin_upload(upload())
+        self.assertEqual(upload(), await self.records.begun_upload("u1"))
+        self.assertIsNone(await self.records.begun_upload("u2"))
+        await self.records.end_upload("u1", now=5.0)
+        self.assertFalse(await self.records.end_upload("u2", now=7.0))
+        for upload_id in ("u1", "u2"):
+            await self.records.begin_upload(upload(upload_id))
+            with self.assertRaises(BlobUploadUnknown):
+                await self.records.begun_upload(upload_id)
+        self.assertEqual([], await self.records.expired_uploads(99.0, 10))
+        await self.records.forget_ended_uploads(7.0, 10)
+        self.assertIsNone(await self.records.begun_upload("u1"))
+        with self.assertRaises(BlobUploadUnknown):
+            await self.records.begun_upload("u2")
 
     async def test_expired_uploads(self) -> None:
         """Sessions that nobody touched come oldest first, up to the limit."""

@@ -81,8 +81,8 @@ class StagingContract(Base):
         """Small content becomes a blob without being staged, and comes back when it was collected."""
         content = b"small"
         digest = Digest.of(content)
-        ensure = self.successResultOf(self.staging.publish_whole(UPLOAD, digest, content))
-        assert ensure is not None
+        ensure = self.staging.whole(UPLOAD, digest, content)
+        ensure.place()
         self.assertEqual(content, self.content_of(digest))
         self.assertEqual([], list(self.successResultOf(self.staging.list())))
         self.collect(digest)
@@ -92,7 +92,7 @@ class StagingContract(Base):
     def test_publish_whole_of_begun(self) -> None:
         """An upload that has bytes, or a writer, is not ended beside them."""
         self.open()
-        self.assertIsNone(self.successResultOf(self.staging.publish_whole(UPLOAD, Digest.of(b"x"), b"x")))
+        self.assertRaises(UploadBusy, self.staging.whole(UPLOAD, Digest.of(b"x"), b"x").place)
         self.failureResultOf(self.blobs.open(Digest.of(b"x")), BlobUnknown)
 
     def test_empty_blob(self) -> None:

@@ -57,7 +57,7 @@ class DiskServer:
                 clock=self._clock,
                 now=lambda: float(next(self._seconds)),
                 new_id=self._new_id,
-                random_bytes=bytes,
+                random_bytes=lambda count: next(self._ids).to_bytes(count, "little"),
                 instance_id="fuzz",
                 secret=b"secret",
                 storage=blocking,

@@ -538,7 +538,7 @@ class RebuildMachine(RuleBasedStateMachine):
         finally:
             writer_module.note_journal_end = kept
         # Whatever comes next voids the lines, even if it changes nothing.
-        self.world.do(self.world.records.end_upload("none"))
+        self.world.do(self.world.records.end_upload("none", now=1.0))
 
     @rule()
     def compact(self) -> None:

@@ -51,6 +51,7 @@ class SqliteRoot(TestCase):
             lock_path=os.path.join(self.root, "registry.db.lock"),
             reactor=real_reactor(),
             read_blocking=blocking,
+            storage=blocking,
         )
         records.start()
         self.addCleanup(lambda: Deferred.fromCoroutine(records.stop()))

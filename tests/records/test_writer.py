@@ -7,20 +7,25 @@ import fcntl
 import os
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from subprocess import PIPE, Popen
 from threading import Thread
+from typing import cast
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.blobs.gate import DiskGate
+from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
 from dockreg_tx.oci.names import RepositoryName, Tag
-from dockreg_tx.ports import Account
-from dockreg_tx.records import sessions, statements, users, writer
+from dockreg_tx.ports import Account, EnsureContent, LateContent, UploadBusy
+from dockreg_tx.records import sessions, users, writer
 from dockreg_tx.records.connections import open_reader
 from dockreg_tx.records.journal import Entry, Journal, read_journal
 from dockreg_tx.records.transactions import Freeing, Transaction
@@ -112,10 +117,14 @@ class WriterTests(SynchronousTestCase):
             users.add_account(transaction, Account("ghost", "hash"))
             raise BlobUnknown("sha256:x")
 
+        def broken(transaction: Transaction) -> None:
+            begin("broken")(transaction)
+            transaction.execute("INSERT INTO uploads (id) VALUES ('incomplete')")
+
         def added(transaction: Transaction) -> bool:
             return users.add_account(transaction, Account("alice", "hash"))
 
-        first, second, third, fourth = self.writer.commit([begin("a"), refused, begin("a"), added])
+        first, second, third, fourth = self.writer.commit([begin("a"), refused, broken, added])
         self.assertIsNone(first.error)
         self.assertIsInstance(second.error, BlobUnknown)
         self.assertIsInstance(third.error, StoreUnavailable)
@@ -184,7 +193,9 @@ class WriterTests(SynchronousTestCase):
         self.patch(self.writer, "_make_room", make_room)
         self.assertIsInstance(self.writer.commit([begin("push")])[0].error, StorageFull)
         self.assertEqual([], given_up)
-        removal = Freeing(lambda transaction: transaction.changed(statements.REMOVE_UPLOAD, id="first"))
+        removal = Freeing(
+            lambda transaction: transaction.changed("DELETE FROM uploads WHERE id = :id", id="first")
+        )
         push, removed = self.writer.commit([begin("push"), removal])
         self.assertIsInstance(push.error, StorageFull)
         self.assertEqual((None, True), (removed.error, removed.result))
@@ -200,7 +211,7 @@ class WriterTests(SynchronousTestCase):
             begun.append("x")
             transaction.undo.append(lambda: undone.append("x"))
             users.add_account(transaction, Account("ghost", "hash"))
-            is_changed = transaction.changed(statements.REMOVE_UPLOAD, id="first")
+            is_changed = transaction.changed("DELETE FROM uploads WHERE id = :id", id="first")
             if len(begun) == 1:
                 raise OSError(errno.ENOSPC, "full")
             return is_changed
@@ -423,6 +434,57 @@ class GroupCommitTests(SqliteRoot):
         names = ["alice", "bob", "alice", "carol", "bob"]
         calls = [Deferred.fromCoroutine(records.add_account(Account(name, "hash"))) for name in names]
         self.assertEqual([True, True, False, True, False], await gatherResults(calls))
+
+    async def test_late_content(self) -> None:
+        """Content is placed before its transaction, by the writer if it is idle, else by others."""
+        records = self.threaded()
+        threads: list[str] = []
+        ensured: list[str] = []
+
+        def late(name: str) -> LateContent:
+            def place() -> EnsureContent:
+                threads.append(threading.current_thread().name)
+                return partial(ensured.append, name)
+
+            return LateContent(place)
+
+        calls = [
+            records.commit_blob(APP, Digest.of(name.encode()), 1, late(name), upload_id=None, now=1.0)
+            for name in "abcdef"
+        ]
+        await gatherResults([Deferred.fromCoroutine(call) for call in calls])
+        self.assertEqual(sorted("abcdef"), sorted(ensured))
+        self.assertEqual(1, threads.count("records writer"))
+        self.assertEqual(6, len(threads))
+        self.assertEqual(0, records.waiting)
+
+    async def test_content_that_cannot_be_placed(self) -> None:
+        """It is refused for its reason and not recorded, its neighbours are; stopping waits for all."""
+        records = self.threaded()
+
+        def full() -> EnsureContent:
+            raise StorageFull
+
+        def busy() -> EnsureContent:
+            raise UploadBusy("bytes")
+
+        def commit(content: bytes, place: Callable[[], EnsureContent]) -> Deferred[None]:
+            late = LateContent(place)
+            return Deferred.fromCoroutine(
+                records.commit_blob(APP, Digest.of(content), 1, late, upload_id=None, now=1.0)
+            )
+
+        calls = [commit(b"1", full), commit(b"2", busy), commit(b"3", lambda: nothing), commit(b"4", full)]
+        calls.append(commit(b"5", lambda: nothing))
+        outcomes = await DeferredList(calls, consumeErrors=True)
+        self.assertEqual([False, False, True, False, True], [success for success, _ in outcomes])
+        reasons = [cast("Failure", result).type for success, result in outcomes if not success]
+        self.assertEqual([StorageFull, UploadBusy, StorageFull], reasons)
+        blobs = [await records.blob(APP, Digest.of(b"%d" % number)) for number in range(1, 6)]
+        self.assertEqual([2, 4], [index for index, blob in enumerate(blobs) if blob is not None])
+        last = [commit(b"%d" % number, lambda: nothing) for number in range(6, 30)]
+        await records.stop()
+        self.assertEqual(24, len(await gatherResults(last)))
 
     async def test_cancelled_wait(self) -> None:
         """Who stops waiting hurts nobody; the write is done all the same."""

@@ -20,6 +20,7 @@ from dockreg_tx.oci.errors import (
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.registry.session_ids import SessionIds
 from dockreg_tx.registry.uploads import SessionKey
 from tests.bodies import HandFedBody
 from tests.registry.world import REPOSITORY, World, body, broken_body, error_of
@@ -285,3 +286,63 @@ class SessionTests(TestCase):
         (await world.staging.open("orphan")).close()
         self.assertEqual(1, await world.uploads.discard_orphans())
         self.assertEqual([key.upload_id], list(await world.staging.list()))
+
+
+class UnrecordedTests(TestCase):
+    """Sessions that their id alone stands for, until they have bytes."""
+
+    def setUp(self) -> None:
+        """Have ids that prove where they come from."""
+        self.world = World()
+        ids = SessionIds(instance_id="here", random_bytes=lambda count: bytes(range(count)))
+        self.uploads = replace(self.world.uploads, ids=ids)
+
+    async def begun(self) -> SessionKey:
+        """Open a session of alice's."""
+        upload = await self.uploads.begin(REPOSITORY, "alice")
+        return SessionKey(REPOSITORY, upload.id, "alice")
+
+    async def test_whole_blob(self) -> None:
+        """A blob in one piece needs no row; its session cannot be opened again."""
+        key = await self.begun()
+        self.assertEqual(0, (await self.uploads.find(key)).offset_bytes)
+        self.assertIsNone(await self.world.records.upload(key.upload_id))
+        digests = [str(Digest.of(b"abc"))]
+        digest = await self.uploads.finish(key, body(b"abc"), digests=digests, content_range=None)
+        self.assertEqual(b"abc", self.world.blobs.contents[digest])
+        await error_of(self.uploads.find(key), BlobUploadUnknown)
+        again = self.uploads.finish(key, body(b"abc"), digests=digests, content_range=None)
+        await error_of(again, BlobUploadUnknown)
+        await error_of(self.uploads.append_chunk(key, body(b"abc"), content_range=None), BlobUploadUnknown)
+        self.assertEqual([], await self.world.staging.list())
+
+    async def test_chunks(self) -> None:
+        """The first chunk gives it a row, which another process goes on with."""
+        key = await self.begun()
+        await self.uploads.append_chunk(key, body(b"abc"), content_range="0-2")
+        record = await self.world.records.upload(key.upload_id)
+        assert record is not None
+        self.assertEqual((3, "alice"), (record.offset_bytes, record.owner))
+        other = replace(self.uploads)
+        self.assertEqual(5, await other.append_chunk(key, body(b"de"), content_range="3-4"))
+
+    async def test_strangers(self) -> None:
+        """Nobody else finds it, and an id that was never given is unknown; what anonymous began, anybody."""
+        key = await self.begun()
+        for stranger in (
+            replace(key, owner="bob"),
+            replace(key, owner=""),
+            replace(key, repository=RepositoryName("other")),
+            replace(key, upload_id="00000000-0000-0000-0000-000000000000"),
+        ):
+            await error_of(self.uploads.find(stranger), BlobUploadUnknown)
+        anonymous = await self.uploads.begin(REPOSITORY, "")
+        await self.uploads.find(SessionKey(REPOSITORY, anonymous.id, "bob"))
+
+    async def test_cancelled(self) -> None:
+        """A session that was cancelled before it had bytes is gone, also after the sweep of its time."""
+        key = await self.begun()
+        await self.uploads.cancel(key)
+        await error_of(self.uploads.find(key), BlobUploadUnknown)
+        self.assertEqual(0, await self.uploads.sweep(expire_after_seconds=60.0))
+        await error_of(self.uploads.find(key), BlobUploadUnknown)

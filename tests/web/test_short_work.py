@@ -6,9 +6,10 @@ import gc
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.web.short_request import _rest_of
+from dockreg_tx.web.short_request import Rest
 
 
 class RestTests(SynchronousTestCase):
@@ -34,19 +35,32 @@ class RestTests(SynchronousTestCase):
 
     def test_goes_on(self) -> None:
         """Results and errors reach it as if it had always been awaited."""
-        done = Deferred.fromCoroutine(_rest_of(self.work, self.waiting))
+        ends: list[Failure | None] = []
+        self.waiting.addBoth(Rest(self.work, ends.append).come)
         self.first.callback("one")
-        self.assertNoResult(done)
+        self.assertEqual([], ends)
         self.second.errback(ValueError("two"))
-        self.assertIsNone(self.successResultOf(done))
+        self.assertEqual([None], ends)
         self.assertEqual(["one", "two", "end"], self.seen)
+
+    def test_exception(self) -> None:
+        """What it raises is told."""
+
+        async def work() -> None:
+            await self.first
+
+        failing, ends = work(), list[Failure | None]()
+        failing.send(None).addBoth(Rest(failing, ends.append).come)
+        self.first.errback(KeyError("x"))
+        (failure,) = ends
+        assert failure is not None
+        self.assertTrue(failure.check(KeyError))
+        self.assertEqual([], self.flushLoggedErrors())
 
     def test_dropped(self) -> None:
         """When nobody waits any more it ends, and complains about nothing."""
-        rest = _rest_of(self.work, self.waiting)
-        rest.send(None)
-        rest.close()
-        del rest
+        self.waiting.addBoth(Rest(self.work, lambda _: None).come)
+        del self.work, self.waiting, self.first
         gc.collect()
         self.assertEqual(["end"], self.seen)
         self.assertEqual([], self.flushWarnings())
