@@ -15,11 +15,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dockreg_tx.blobs.buffers import BUFFER_BYTES, Buffers, Filling
+from dockreg_tx.blobs.crowd import MIB, Crowd
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.oci.errors import BodyTooLarge
 from dockreg_tx.ports import Body
 
-MIB = 1024 * 1024
 #: One trip to a thread; below this the trip costs more than the write.
 BATCH_BYTES = MIB
 #: The producer is paused when more than the first waits, and resumed when less than the second does.
@@ -60,15 +60,19 @@ class BatchConsumer:
         room_bytes: how much may arrive, None for no limit.
         arrived: called at every chunk.
         buffers: lent to a producer that can fill them (``ports.Fillable``).
+        crowd: all that hold something.
     """
 
-    def __init__(self, *, room_bytes: int | None, arrived: Callable[[], None], buffers: Buffers) -> None:
+    def __init__(
+        self, *, room_bytes: int | None, arrived: Callable[[], None], buffers: Buffers, crowd: Crowd
+    ) -> None:
         self.overflowed = False
         self.held_bytes = 0
         self._room_bytes = room_bytes
         self._arrived = arrived
         self._parts: deque[Part] = deque()
         self._filling = Filling(buffers)
+        self._crowd = crowd
         self._waiting_bytes = 0
         self._producer: IPushProducer | None = None
         self._is_paused = False
@@ -86,10 +90,15 @@ class BatchConsumer:
         self._producer = IPushProducer(producer)
         if self._is_failed:
             self._stop_producer()
+            return
+        self._crowd.join(self)
+        if self._crowd.is_full:
+            self._pause()
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
         self._producer = None
+        self._crowd.leave(self)
         self._filling.close()
 
     def write(self, data: bytes) -> None:
@@ -104,7 +113,7 @@ class BatchConsumer:
             self._room_bytes -= len(data)
         self._seal()
         self._keep(data)
-        self._has_arrived()
+        self._has_arrived(len(data))
 
     def room(self) -> memoryview | None:
         """Return memory to put the next bytes into, or None: ``write`` them."""
@@ -120,27 +129,30 @@ class BatchConsumer:
             return
         if self._room_bytes is not None:
             self._room_bytes -= size_bytes
-        self.held_bytes += size_bytes
-        self._waiting_bytes += size_bytes
         if self._filling.fill(size_bytes):
             self._seal()
-        self._has_arrived()
+        self._has_arrived(size_bytes)
 
     def _seal(self) -> None:
         if not self._filling.is_empty:
             self._parts.append(self._filling.seal())
 
-    def _has_arrived(self) -> None:
+    def _has_arrived(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        self._waiting_bytes += size_bytes
         self._arrived()
         if self._waiting_bytes >= BATCH_BYTES:
             self._wake()
-        if self.held_bytes > HIGH_WATER_BYTES and not self._is_paused and self._producer is not None:
+        if self.held_bytes > HIGH_WATER_BYTES:
+            self._pause()
+        self._crowd.hold(size_bytes)
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._producer is not None:
             self._is_paused = True
             self._producer.pauseProducing()
 
     def _keep(self, data: bytes) -> None:
-        self.held_bytes += len(data)
-        self._waiting_bytes += len(data)
         if len(data) >= _SMALL_BYTES:
             self._parts.append(data)
             return
@@ -185,13 +197,33 @@ class BatchConsumer:
 
     def release(self, batch: Sequence[Part]) -> None:
         """Note that a batch is written; resumes the producer when little enough waits."""
-        self.held_bytes -= sum(map(len, batch))
+        written_bytes = sum(map(len, batch))
+        self.held_bytes -= written_bytes
         for part in batch:
             self._filling.give_back(part)
-        if self._is_paused and self.held_bytes < LOW_WATER_BYTES:
+        self._crowd.let_go(written_bytes)
+        self._resume()
+
+    def press(self) -> None:
+        """Take nothing more for now, and write what is there."""
+        self._pause()
+        if self._waiting_bytes:
+            self.flush()
+
+    def ease(self) -> None:
+        """Go on."""
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._is_paused and self.held_bytes < LOW_WATER_BYTES and not self._crowd.is_full:
             self._is_paused = False
             if self._producer is not None:
                 self._producer.resumeProducing()
+
+    def close(self) -> None:
+        """Hold nothing any more: the writer has ended."""
+        held_bytes, self.held_bytes = self.held_bytes, 0
+        self._crowd.let_go(held_bytes)
 
     def _is_ready(self) -> bool:
         return self._waiting_bytes >= BATCH_BYTES or self._is_over or self._is_failed or self._is_woken
@@ -226,13 +258,16 @@ class Transfer:
         limit_bytes: int | None,
         checkpoint: Checkpoint | None,
         buffers: Buffers,
+        crowd: Crowd,
     ) -> None:
         self._sink = sink
         self._clock = clock
         self._limit_bytes = limit_bytes
         self._checkpoint = checkpoint
         room_bytes = None if limit_bytes is None else max(0, limit_bytes - sink.offset_bytes)
-        self.consumer = BatchConsumer(room_bytes=room_bytes, arrived=self._start_timer, buffers=buffers)
+        self.consumer = BatchConsumer(
+            room_bytes=room_bytes, arrived=self._start_timer, buffers=buffers, crowd=crowd
+        )
         self._timer: IDelayedCall | None = None
         self._is_sync_due = False
         self._sync_began_at_bytes = sink.offset_bytes
@@ -269,6 +304,7 @@ class Transfer:
             raise
         finally:
             self._stop_timer()
+            self.consumer.close()
             await self._sync_ended()
 
     async def _last_sync(self) -> None:

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 
 from dockreg_tx.blobs.buffers import Buffers
 from dockreg_tx.blobs.consumer import Checkpoint, Transfer
+from dockreg_tx.blobs.crowd import Crowd
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.blobs.layout import is_upload_id
 from dockreg_tx.oci.digests import ALGORITHMS, Digest
@@ -177,6 +178,7 @@ class MemoryUploadWriter:
             limit_bytes=limit_bytes,
             checkpoint=checkpoint,
             buffers=Buffers(),
+            crowd=Crowd(),
         )
         await transfer.run(body)
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.blobs.buffers import Buffers
+from dockreg_tx.blobs.crowd import Crowd
 from dockreg_tx.blobs.disk import UPLOAD_MODE, Disk, OpenFile, refusals
 from dockreg_tx.blobs.layout import RootLayout, is_upload_id
 from dockreg_tx.blobs.placing import Placing
@@ -41,7 +42,7 @@ class FileUploadStaging:
         self._free_asked_at: float | None = None
         self._free_bytes = 0
         self._kept = KeptStates()
-        self._places = Places(layout, blocking, clock, disk or Disk(), self._kept, Buffers())
+        self._places = Places(layout, blocking, clock, disk or Disk(), self._kept, Buffers(), Crowd())
         self._placing = Placing(layout=layout, blocking=blocking, disk=disk or Disk())
 
     async def open(self, upload_id: str, *, algorithm: str = "sha256") -> FileUploadWriter:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from twisted.internet.interfaces import IReactorTime
 
 from dockreg_tx.blobs.buffers import Buffers
-from dockreg_tx.blobs.consumer import MIB, Checkpoint, Transfer
+from dockreg_tx.blobs.consumer import Checkpoint, Transfer
+from dockreg_tx.blobs.crowd import MIB, Crowd
 from dockreg_tx.blobs.disk import BLOB_MODE, UPLOAD_MODE, Disk, OpenFile, Part, refusals
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.running import Hasher, KeptState, KeptStates, RunningHash
@@ -38,6 +39,7 @@ class Places:
     disk: Disk
     kept: KeptStates
     buffers: Buffers
+    crowd: Crowd
 
 
 class FileUploadWriter:
@@ -86,6 +88,7 @@ class FileUploadWriter:
             limit_bytes=limit_bytes,
             checkpoint=checkpoint,
             buffers=self._places.buffers,
+            crowd=self._places.crowd,
         )
         await transfer.run(body)
 

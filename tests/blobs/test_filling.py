@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.blobs.buffers import BUFFER_BYTES, LENT_LIMIT, Buffers
 from dockreg_tx.blobs.consumer import BATCH_BYTES, HIGH_WATER_BYTES, LOW_WATER_BYTES, BatchConsumer
+from dockreg_tx.blobs.crowd import Crowd
 from dockreg_tx.blobs.disk import Part
 from dockreg_tx.ports import Fillable
 from tests.bodies import HandFedBody
@@ -25,7 +26,7 @@ class FillingTests(SynchronousTestCase):
 
     def consumer_with(self, *, room_bytes: int | None) -> BatchConsumer:
         """Return another consumer with the same buffers."""
-        return BatchConsumer(room_bytes=room_bytes, arrived=lambda: None, buffers=self.buffers)
+        return BatchConsumer(room_bytes=room_bytes, arrived=lambda: None, buffers=self.buffers, crowd=Crowd())
 
     def fill(self, content: bytes) -> None:
         """Put content into the room as a fast client would."""

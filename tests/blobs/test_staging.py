@@ -18,7 +18,8 @@ from zope.interface.verify import verifyObject
 
 from dockreg_tx.blobs import running
 from dockreg_tx.blobs.buffers import Buffers
-from dockreg_tx.blobs.consumer import HIGH_WATER_BYTES, LOW_WATER_BYTES, MIB, BatchConsumer
+from dockreg_tx.blobs.consumer import HIGH_WATER_BYTES, LOW_WATER_BYTES, BatchConsumer
+from dockreg_tx.blobs.crowd import CROWDED_BYTES, MIB, Crowd
 from dockreg_tx.blobs.disk import Disk
 from dockreg_tx.blobs.filesystem import FileBlobStore
 from dockreg_tx.blobs.staging import FileUploadStaging
@@ -498,7 +499,7 @@ class BatchConsumerTests(SynchronousTestCase):
     """The consumer by itself."""
 
     def setUp(self) -> None:
-        self.consumer = BatchConsumer(room_bytes=None, arrived=lambda: None, buffers=Buffers())
+        self.consumer = BatchConsumer(room_bytes=None, arrived=lambda: None, buffers=Buffers(), crowd=Crowd())
 
     def test_interface(self) -> None:
         """It is what Twisted's producers expect."""
@@ -526,3 +527,53 @@ class BatchConsumerTests(SynchronousTestCase):
         self.assertTrue(body.is_stopped)
         self.assertIs(None, self.successResultOf(self.consumer.next_batch()))
         self.assertEqual(0, self.consumer.held_bytes)
+
+
+class CrowdTests(SynchronousTestCase):
+    """Many consumers together."""
+
+    def setUp(self) -> None:
+        self.crowd = Crowd()
+        self.bodies = [HandFedBody() for _ in range(2 * CROWDED_BYTES // MIB)]
+        self.consumers = [self.consumer_of(body) for body in self.bodies]
+
+    def consumer_of(self, body: HandFedBody) -> BatchConsumer:
+        """Return a consumer that takes a body."""
+        consumer = BatchConsumer(room_bytes=None, arrived=lambda: None, buffers=Buffers(), crowd=self.crowd)
+        consumer.registerProducer(body, True)
+        return consumer
+
+    def fill(self) -> list[Deferred[Any]]:
+        """Have each send half a batch and wait, as long as it may; return what is to be written."""
+        batches = [Deferred.fromCoroutine(each.next_batch()) for each in self.consumers]
+        for body, consumer in zip(self.bodies, self.consumers, strict=True):
+            if not body.is_paused:
+                consumer.write(bytes(MIB // 2 + 1))
+        return batches
+
+    def test_limit(self) -> None:
+        """When all together hold too much, none may send, and everything goes to the disk at once."""
+        late = HandFedBody()
+        batches = self.fill()
+        for consumer in self.consumers:
+            consumer.write(bytes(MIB // 16))
+        self.assertTrue(all(body.is_paused for body in self.bodies))
+        self.assertTrue(all(batch.called for batch in batches))
+        self.consumer_of(late)
+        self.assertTrue(late.is_paused)
+
+    def test_eased(self) -> None:
+        """They go on when most is written."""
+        batches = self.fill()
+        self.assertTrue(self.crowd.is_full)
+        for consumer, batch in zip(self.consumers, batches, strict=True):
+            consumer.release(self.successResultOf(batch))
+        self.assertFalse(any(body.is_paused for body in self.bodies))
+
+    def test_end(self) -> None:
+        """One that ends with a failure leaves room to the others."""
+        self.fill()
+        for consumer in self.consumers:
+            consumer.fail()
+            consumer.close()
+        self.assertEqual(0, self.crowd.held_bytes)
