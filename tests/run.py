@@ -34,6 +34,7 @@ BESIDE = (
     "tests.contracts",
     "tests.fronts",
     "tests.fuzz",
+    "tests.image",
     "tests.moving",
     "tests.records",
     "tests.registry",

@@ -186,10 +186,13 @@ class SiteTests(SynchronousTestCase):
                 self.assertIn(str(path.relative_to(TOP / "docs").with_suffix("")), index)
 
     def test_site(self) -> None:
-        """Sphinx writes the site without a warning."""
+        """Sphinx writes the site without a warning, and no link in it leads nowhere."""
         if any(importlib.util.find_spec(name) is None for name in ("sphinx", "furo", "myst_parser")):
             raise SkipTest("Sphinx is not installed: make docs installs it")
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "docs", self.mktemp()]
         command[-1] = str(Path(command[-1]).absolute())
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, timeout=300)
         self.assertEqual((0, ""), (done.returncode, done.stderr))
+        for page in Path(command[-1]).rglob("*.html"):
+            for target in re.findall(r'href="(?!https?:|mailto:|data:)([^"#?]+)', page.read_text("utf-8")):
+                self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")

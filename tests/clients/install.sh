@@ -5,10 +5,10 @@ set -eu
 "$(dirname "$0")/../fronts/install.sh"
 
 packages="docker.io docker-registry wrk podman skopeo buildah curl strace iproute2 util-linux e2fsprogs xfsprogs uidmap nbdkit libnbd-bin fuse3"
-# For the image and its compose files, and for signed releases.
-packages="$packages runc netavark aardvark-dns iptables mmdebstrap podman-compose openssl gpg gpg-agent"
 # For the shim that kills at a system call.
 packages="$packages gcc libc6-dev"
+# For the image and its compose files, and for signed releases.
+packages="$packages runc netavark aardvark-dns iptables mmdebstrap podman-compose openssl gpg gpg-agent"
 
 missing=""
 for package in $packages; do

@@ -14,9 +14,7 @@ class MirrorTests(ClientTestCase):
     """The daemon can reach nothing but the mirror: what comes, comes from there."""
 
     skip = missing("docker", "dockerd", "curl") or None
-    server_environment: ClassVar = {
-        "DOCKREG_ACCESS_ANONYMOUS_GRANTS": '["pull:library/**", "pull:mirror/**"]'
-    }
+    server_environment: ClassVar = {"DOCKREG_ACCESS_ANONYMOUS_GRANTS": '["pull:library/**"]'}
     daemon: ClassVar[DockerDaemon]
 
     @classmethod
@@ -50,11 +48,11 @@ class MirrorTests(ClientTestCase):
     def test_podman(self) -> None:
         """skopeo, and with it podman, finds ``docker.io/library/alpine`` where registries.conf says."""
         content = image("mirrored for podman")
-        self.curl_push("mirror/library/alpine", "4", content)
+        self.curl_push("library/alpine", "4", content)
         settings = self.home / "registries.conf"
         settings.write_text(
             '[[registry]]\nlocation = "docker.io"\n'
-            f'[[registry.mirror]]\nlocation = "{REGISTRY}/mirror"\ninsecure = true\n'
+            f'[[registry.mirror]]\nlocation = "{REGISTRY}"\ninsecure = true\n'
         )
         options = ("--insecure-policy", f"--registries-conf={settings}", "inspect", "--raw")
         found = self.run_program("skopeo", *options, "docker://docker.io/library/alpine:4")

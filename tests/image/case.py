@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.image.engine import Engine, reason_to_skip
 from tests.integration.images import Image, write_oci_layout
@@ -18,8 +18,8 @@ PATIENCE_SECONDS = 30.0
 
 
 @functools.cache
-def engine() -> Engine:
-    """Return the engine of all tests, with the image; it ends with the process."""
+def engine() -> Engine | Exception:
+    """Return the engine of all tests, with the image, or why there is none; it ends with the process."""
     scratch = tempfile.TemporaryDirectory(prefix="dockreg-image-", ignore_cleanup_errors=True)
     made = Engine(Path(scratch.name))
 
@@ -28,7 +28,10 @@ def engine() -> Engine:
         scratch.cleanup()
 
     atexit.register(end)
-    made.build()
+    try:
+        made.build()
+    except (AssertionError, SkipTest) as error:
+        return error
     return made
 
 
@@ -40,7 +43,10 @@ class ImageTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         """Make the image, if this is the first test."""
         super().setUp()
-        self.engine = engine()
+        made = engine()
+        if isinstance(made, Exception):
+            raise made
+        self.engine = made
         self.home = Path(tempfile.mkdtemp(dir=self.engine.directory))
 
     def do(self, *command: str) -> str:

@@ -9,7 +9,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from twisted.trial.unittest import SkipTest
+
 from tests.clients.namespace import Namespace, missing
+from tests.integration.server import PROGRAMS
 
 TOP = Path(__file__).parents[2]
 IMAGE, BASE = "localhost/dockreg", "localhost/dockreg-base"
@@ -38,14 +41,14 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
-PROGRAMS = ("podman", "podman-compose", "runc", "iptables", "mmdebstrap", "skopeo", "curl", "openssl")
+NEEDED = ("podman", "podman-compose", "runc", "iptables", "mmdebstrap", "skopeo", "curl", "openssl")
 
 
 def reason_to_skip() -> str | None:
     """Return why no image can be built here, or None."""
     if os.environ.get("TEST_CLIENTS") == "install":
         return None
-    return missing(*PROGRAMS) or None
+    return missing(*NEEDED) or None
 
 
 def base_archive() -> Path:
@@ -55,8 +58,17 @@ def base_archive() -> Path:
     path = TOP / ".tools" / f"base-{version}.tar"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        subprocess.run([str(script), str(path)], check=True, timeout=400)
+        fetch(str(script), str(path), directory=path.parent)
     return path
+
+
+def fetch(*command: str, directory: Path) -> None:
+    """Run a command that fetches packages; without a network that is a reason to skip."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=400)
+    if done.returncode and os.environ.get("TEST_CLIENTS") != "install":
+        raise SkipTest(f"packages cannot be fetched: {(done.stderr.strip() or '-').splitlines()[-1]}")
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
 
 
 class Engine:
@@ -121,22 +133,14 @@ class Engine:
                 shutil.copytree(TOP / name, self.context / name, ignore=ignored)
             else:
                 shutil.copy2(TOP / name, self.context / name)
-        self._make("wheels", f"BIN={TOP / '.venv' / 'bin'}", inside=False)
+        # What the network is needed for runs outside the corner.
+        fetch(*self._make("wheels", f"BIN={PROGRAMS}"), directory=self.context)
         self.do("podman", "import", "--quiet", str(base_archive()), BASE)
-        self._make("image", f"BASE={BASE}", inside=True)
+        self.do(*self._make("image", f"BASE={BASE}"), directory=self.context)
 
-    def _make(self, target: str, *variables: str, inside: bool) -> None:
-        """Run make in the context; what the network is needed for runs outside the corner."""
+    def _make(self, target: str, *variables: str) -> list[str]:
         # The environment that runs the tests is what is there: nothing is installed into it from here.
-        command = ["make", "-o", ".venv/.installed", target, *variables]
-        if inside:
-            self.do(*command, directory=self.context)
-            return
-        done = subprocess.run(
-            command, cwd=self.context, capture_output=True, text=True, check=False, timeout=400
-        )
-        if done.returncode:
-            raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        return ["make", "-o", ".venv/.installed", target, *variables]
 
     def containers(self) -> Sequence[str]:
         """Return the ids of all containers."""
