@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import ceil, floor, log10
 from xml.sax.saxutils import escape
 
 _FORM = 'font-family="sans-serif" font-size="12"'
 #: Where people with and without colour vision can tell lines apart.
 _COLORS = {"dockreg": "#3a7d44", "distribution": "#b3402e"}
-_DASHES = ("", "6 3", "2 3", "8 2 2 2")
+_DASHES = ("none", "6 3", "2 3", "8 2 2 2")
 
 
 def bars(title: str, ratios: Sequence[tuple[str, float]]) -> str:
@@ -66,7 +66,7 @@ def growth(title: str, lines_by_server: Mapping[str, Mapping[str, Sequence[tuple
     ]
     found += [
         f'<text x="55" y="{place(10, cost)[1] + 4:.0f}" text-anchor="end">{cost:,} µs</text>'
-        for cost in (10**power for power in range(round(least), round(most) + 1))
+        for cost in (10**power for power in range(ceil(least), floor(most) + 1))
     ]
     number = 0
     for server, by_row in lines_by_server.items():
