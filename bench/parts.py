@@ -98,7 +98,7 @@ async def measure(
     found.rows += every
     found.verdicts += verdicts.of_rows(every, found.samples)
     if own and before:
-        found.verdicts.append((await reactor.look(own)).since(before).verdict(part))
+        found.verdicts.append((await reactor.look(own)).since(before).verdict(f"all of: {part}"))
 
 
 def _wanted(plan: Plan, every: Sequence[Row]) -> list[Row]:
@@ -126,7 +126,7 @@ async def offered(plan: Plan, found: Findings) -> None:
         before = await reactor.look(own) if own else None
         steadies = await steady.measure(found_servers, rounds=rounds, seconds=seconds, say=plan.say)
         if own and before:
-            found.verdicts.append((await reactor.look(own)).since(before).verdict("equal load"))
+            found.verdicts.append((await reactor.look(own)).since(before).verdict("all of: equal load"))
     found.tables["p99 at equal load"] = steady.table(steadies)
     found.verdicts += [verdict for each in steadies if (verdict := each.verdict())]
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
+from math import ceil, floor, log10
 from xml.sax.saxutils import escape
 
 _FORM = 'font-family="sans-serif" font-size="12"'
 #: Where people with and without colour vision can tell lines apart.
 _COLORS = {"dockreg": "#3a7d44", "distribution": "#b3402e"}
-_DASHES = ("", "6 3", "2 3", "8 2 2 2")
+_DASHES = ("none", "6 3", "2 3", "8 2 2 2")
 
 
 def bars(title: str, ratios: Sequence[tuple[str, float]]) -> str:
     """Return one bar for each ratio; those under 1 have another colour."""
     height = 24 * len(ratios) + 40
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="820" height="{height}" {_FORM}>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="880" height="{height}" {_FORM}>',
         f'<text x="10" y="18">{escape(title)}</text>',
     ]
     most = max([found for _, found in ratios] + [1.0])
@@ -25,9 +25,9 @@ def bars(title: str, ratios: Sequence[tuple[str, float]]) -> str:
         width = max(1.0, 380 * found / most)
         color = "#3a7d44" if found >= 1 else "#b3402e"
         lines += [
-            f'<text x="330" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
-            f'<rect x="340" y="{y}" width="{width:.1f}" height="18" fill="{color}"/>',
-            f'<text x="{346 + width:.1f}" y="{y + 14}">{found:.1f}×</text>',
+            f'<text x="400" y="{y + 14}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="410" y="{y}" width="{width:.1f}" height="18" fill="{color}"/>',
+            f'<text x="{416 + width:.1f}" y="{y + 14}">{found:.1f}×</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])
 
@@ -66,7 +66,7 @@ def growth(title: str, lines_by_server: Mapping[str, Mapping[str, Sequence[tuple
     ]
     found += [
         f'<text x="55" y="{place(10, cost)[1] + 4:.0f}" text-anchor="end">{cost:,} µs</text>'
-        for cost in (10**power for power in range(round(least), round(most) + 1))
+        for cost in (10**power for power in range(ceil(least), floor(most) + 1))
     ]
     number = 0
     for server, by_row in lines_by_server.items():

@@ -42,9 +42,7 @@ class Delays:
         late = round(self.total - self.counts[MOST_SECONDS])
         p99_ms = 1e3 * self.bound(0.99)
         found = f"{late} of {self.total:.0f} above; p99 ≤ {p99_ms:g} ms"
-        return Verdict(
-            f"all of: {part}", "delay of the reactor", found, f"< {1e3 * MOST_SECONDS:g} ms", not late
-        )
+        return Verdict(part, "delay of the reactor", found, f"< {1e3 * MOST_SECONDS:g} ms", not late)
 
 
 async def look(server: Server) -> Delays:

@@ -15,7 +15,8 @@ from bench.connection import Connection, WrongAnswer
 from bench.content import APP, MANIFEST_TYPE, SHARED, TAGS, digest_of
 from bench.servers import Server
 
-_SCRIPT = Path(__file__).with_name("count.lua")
+#: What wrk does: the same request again and again, or always another.
+COUNT, ANEW = (Path(__file__).with_name(name) for name in ("count.lua", "anew.lua"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,19 @@ class Row:
 
 
 def fetch(
-    name: str, path: str, *, accept: str = "", body: bytes | None = None, clients: int = 8, **more: object
+    name: str,
+    path: str,
+    *,
+    accept: str = "",
+    body: bytes | None = None,
+    clients: int = 8,
+    is_anew: bool = False,
+    **more: object,
 ) -> Row:
-    """Return a row of GETs by wrk over so many connections; the number of bytes tells if all were right."""
+    """Return a row of GETs by wrk over so many connections; the number of bytes tells if all were right.
+
+    With ``is_anew`` each request is another.
+    """
     headers = {"Accept": accept} if accept else {}
 
     async def run(server: Server, seconds: float) -> Done | float:
@@ -89,7 +100,8 @@ def fetch(
             raise WrongAnswer(f"{server.name}: GET {path}: other bytes")
         again = await connection.request("GET", path)
         connection.close()
-        wrk = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s"]
+        script = str(ANEW if is_anew else COUNT)
+        wrk = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "-s", script]
         return await asyncio.to_thread(_wrk, wrk, server, path, headers, again.wire_bytes)
 
     return Row(name=name, run=run, **more)  # type: ignore[arg-type]
@@ -98,8 +110,7 @@ def fetch(
 def _wrk(wrk: Sequence[str], server: Server, path: str, headers: Mapping[str, str], wire_bytes: int) -> float:
     options = [part for pair in {**server.fixed, **headers}.items() for part in ("-H", ": ".join(pair))]
     url = f"http://127.0.0.1:{server.port}{path}"
-    command = [*wrk, *options, "-s", str(_SCRIPT), url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*wrk, *options, url], capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("BENCH ")]
     if done.returncode or not lines:
         raise WrongAnswer(f"wrk failed: {done.stdout}{done.stderr}")

@@ -21,11 +21,12 @@ from bench.content import APP, MANIFEST_TYPE, SHARED
 from bench.servers import Dockreg, dockreg
 from bench.verdicts import Verdict, at_least
 
-CLIENTS = 32
+READERS, PUSHERS = 64, 32
 ONE, ALL = "1 worker", "--workers auto"
-READ, PUSH = "manifest GET by tag", "small image pushed"
+READ, READ_ANEW = "manifest GET by tag", "manifest GET by tag, each request another"
+PUSH = "small image pushed"
 #: What is promised, as a ratio of rates.
-MUST = {READ: 1.7, PUSH: 1.4}
+MUST = {READ: 1.7, READ_ANEW: 1.7, PUSH: 1.4}
 #: More than any server takes: what is pushed is made before the clock starts.
 IMAGES_PER_SECOND = 3000
 
@@ -57,19 +58,26 @@ async def measure(data: Path, *, rounds: int, seconds: float, say: Callable[[str
                 await content.fill_app(server)
             for number in range(rounds):
                 for name, server in running.items():
-                    found[READ][name].append(await _read(server, seconds))
+                    found[READ][name].append(await _read(server, seconds, is_anew=False))
+                    found[READ_ANEW][name].append(await _read(server, seconds, is_anew=True))
                     found[PUSH][name].append(_push(server, seconds))
                     latest = ", ".join(_told(by[name][-1]) for by in found.values())
-                    say(f"round {number + 1}: {name}, read and pushed: {latest}")
+                    say(f"round {number + 1}: {name}, read, read anew and pushed: {latest}")
         finally:
             for server in running.values():
                 server.stop()
     return found
 
 
-async def _read(server: Dockreg, seconds: float) -> Spread:
-    path = f"/v2/{APP}/manifests/v1"
-    row = rows.fetch(READ, path, accept=MANIFEST_TYPE, body=SHARED.manifest, clients=CLIENTS)
+async def _read(server: Dockreg, seconds: float, *, is_anew: bool) -> Spread:
+    row = rows.fetch(
+        READ,
+        f"/v2/{APP}/manifests/v1",
+        accept=MANIFEST_TYPE,
+        body=SHARED.manifest,
+        clients=READERS,
+        is_anew=is_anew,
+    )
     before = _used_seconds()
     sample = await row.sample(server, seconds)
     client_seconds = _used_seconds() - before
@@ -79,12 +87,12 @@ async def _read(server: Dockreg, seconds: float) -> Spread:
 
 def _push(server: Dockreg, seconds: float) -> Spread:
     images = [
-        thrifty.prepared(content.new_image(), f"push/c{number % CLIENTS}")
+        thrifty.prepared(content.new_image(), f"push/c{number % PUSHERS}")
         for number in range(round(IMAGES_PER_SECOND * seconds))
     ]
     before, server_before, began = _used_seconds(), server.cpu_seconds(), time.monotonic()
     left = thrifty.until(began + seconds, images)
-    count = thrifty.hold(server.port, [thrifty.pushing(left, server.fixed) for _ in range(CLIENTS)])
+    count = thrifty.hold(server.port, [thrifty.pushing(left, server.fixed) for _ in range(PUSHERS)])
     wall_seconds = time.monotonic() - began
     client_seconds, server_seconds = _used_seconds() - before, server.cpu_seconds() - server_before
     return Spread(count / wall_seconds, client_seconds / wall_seconds, server_seconds / wall_seconds)
@@ -139,7 +147,9 @@ def table(found: Found, cores: int) -> str:
             for all_ in by_workers.values()
         ]
         ratios = f"{ratio(by_workers):.2f}× | {MUST[work]:g}× | {alone_ratio(by_workers, cores):.2f}×"
-        lines.append(f"| {work}, {CLIENTS} clients | {' | '.join(cells)} | {ratios} |")
+        lines.append(
+            f"| {work}, {PUSHERS if work == PUSH else READERS} clients | {' | '.join(cells)} | {ratios} |"
+        )
     return "\n".join(lines)
 
 

@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
+from bench import reactor
 from bench.connection import Connection, WrongAnswer
 from bench.content import path_of
+from bench.reactor import Delays
 from bench.rows import Row
 from bench.servers import Server, dockreg
 from bench.verdicts import Verdict, at_most
@@ -60,6 +62,7 @@ class Crowd:
     rate_gib: float
     cpu_seconds_per_gib: float
     pulse: Latency
+    delays: Delays
 
 
 async def crowd(data: Path, *, core: int | None, size_mib: int) -> Crowd:
@@ -69,6 +72,7 @@ async def crowd(data: Path, *, core: int | None, size_mib: int) -> Crowd:
     try:
         blobs = [Blob(size_mib) for _ in range(STREAMS)]
         paths = [await _begin(server, blob) for blob in blobs]
+        before = await reactor.look(server)
         idle_bytes = server.memory_bytes()
         pulse = Pulse(server.port)
 
@@ -78,10 +82,11 @@ async def crowd(data: Path, *, core: int | None, size_mib: int) -> Crowd:
 
         sample = await Row(name="", run=run).sample(server, 0)
         seen = pulse.stop()
+        delays = (await reactor.look(server)).since(before)
         growth_bytes = server.memory_bytes("VmHWM") - idle_bytes
         await _check(server, blobs)
         rate, cost = sample.pieces / sample.wall_seconds, sample.cpu_seconds / sample.pieces
-        return Crowd(size_mib * MIB, growth_bytes, rate, cost, seen)
+        return Crowd(size_mib * MIB, growth_bytes, rate, cost, seen, delays)
     finally:
         server.stop()
 
@@ -156,6 +161,7 @@ def crowd_verdicts(found: Crowd) -> list[Verdict]:
     return [
         at_most(work, "growth of memory", found.growth_bytes / MIB, MOST_GROWTH_MIB, " MiB"),
         at_most(work, "/healthz, p99", found.pulse.p99_ms, MOST_DELAY_MS, " ms"),
+        found.delays.verdict(work),
     ]
 
 

@@ -29,6 +29,7 @@ ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 SLOWEST = 25
 #: Packages that are tested in a process of their own, beside all others.
 BESIDE = (
+    "tests.bench",
     "tests.cli",
     "tests.clients",
     "tests.contracts",

@@ -83,7 +83,7 @@ class UploadTests(SynchronousTestCase):
         """All that is uploaded at once is there afterwards, and a bystander was answered meanwhile."""
         found = asyncio.run(uploads.crowd(self.folder, core=None, size_mib=4))
         self.assertLess(0, found.pulse.count)
-        self.assertEqual(2, len(uploads.crowd_verdicts(found)))
+        self.assertEqual(3, len(uploads.crowd_verdicts(found)))
         self.assertIn("| 8 of 4 MiB | +", uploads.crowd_table(found))
 
     def test_hopping(self) -> None:
