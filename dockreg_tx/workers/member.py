@@ -178,10 +178,9 @@ class Worker(RegistryService):
         signal.signal(signal.SIGTERM, self._stop_on_signal)
         self._sample()
         keep_for_good()
+        self._begin_upkeep(is_for_all=self._brief.is_leader)
         if self._brief.is_leader:
-            self._begin_loops()
-        else:
-            self._look_after_gate()
+            self._read_user_file()
         self._say(word(ready=True, pid=os.getpid()))
 
     def _hold_ballast(self) -> None:
@@ -206,10 +205,10 @@ class Worker(RegistryService):
 
     async def _retire(self) -> None:
         await self._stop_accepting()
-        self._end_loops()
+        self._end_upkeep()
         self._counts.forget_shared()
         self._sample()
-        self._look_after_gate()
+        self._begin_upkeep(is_for_all=False)
         if self._site is not None:
             await self._site.retire(idle_seconds=RETIRE_IDLE_SECONDS, timeout_seconds=RETIRE_SECONDS)
 
