@@ -20,7 +20,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
+from dockreg_tx.certificates import Certificates, CertificateUnusable, ServerCertificate
+from dockreg_tx.endpoint_strings import without_tls
 from dockreg_tx.settings import Settings
 
 _LARGEST_PORT = 65535
@@ -37,16 +38,12 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: a malformed endpoint, an unreadable certificate, an address in use.
     """
-    certificate_of(settings)
-    for text, endpoint in _endpoints(reactor, settings):
-        if text.startswith("tls:"):
-            _check_directory(text)
+    check_certificates(reactor, settings)
+    metrics = settings.server.metrics_listen
+    for text in (*settings.server.listen, *([metrics] if metrics else [])):
+        endpoint = _endpoint(reactor, text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
-    if settings.server.metrics_listen:
-        metrics = _endpoint(reactor, settings.server.metrics_listen)
-        if isinstance(metrics, TCP4ServerEndpoint | TCP6ServerEndpoint):
-            _probe(settings.server.metrics_listen, metrics)
 
 
 def check_certificates(reactor: Any, settings: Settings) -> None:
@@ -55,8 +52,9 @@ def check_certificates(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: with one line.
     """
-    certificate_of(settings)
-    for text, _ in _endpoints(reactor, settings):
+    certificates_of(settings)
+    for text in settings.server.listen:
+        _endpoint(reactor, text)
         if text.startswith("tls:"):
             _check_directory(text)
 
@@ -66,7 +64,7 @@ def bind(
     settings: Settings,
     factory: IProtocolFactory,
     parse: ParseEndpoint = serverFromString,
-    certificate: ServerCertificate | None = None,
+    certificates: Certificates | None = None,
 ) -> list[IListeningPort]:
     """Listen on every endpoint.
 
@@ -75,22 +73,33 @@ def bind(
         settings: name the endpoints.
         factory: serves them.
         parse: makes an endpoint of its string.
-        certificate: of those over TCP; None for plain ones.
+        certificates: to be shown; None for bare sockets, whatever is to be spoken there.
 
     Raises:
         StartRefused: one of them cannot be bound; none is left open.
     """
     ports: list[IListeningPort] = []
-    secure = None if certificate is None else TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
-    for text, endpoint in _endpoints(reactor, settings, parse):
-        serving = secure if secure is not None and _is_tcp(text) else factory
+    for text in settings.server.listen:
+        shown = None if certificates is None else certificates.of_endpoints.get(text)
+        if shown is None and certificates is not None and _is_tcp(text):
+            shown = certificates.of_settings
         try:
-            ports.append(_listen(text, endpoint, serving))
+            endpoint = _endpoint(reactor, text, parse)
+            ports.append(_listen(text, endpoint, _secured(factory, shown, reactor)))
         except StartRefused:
             for port in ports:
                 port.stopListening()
             raise
     return ports
+
+
+def _secured(
+    factory: IProtocolFactory, certificate: ServerCertificate | None, reactor: Any
+) -> IProtocolFactory:
+    """Return what speaks TLS with a certificate; without one, what serves itself."""
+    if certificate is None:
+        return factory
+    return TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
 
 
 def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
@@ -103,7 +112,9 @@ def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactor
     return bound
 
 
-def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:
+def bind_metrics(
+    reactor: Any, settings: Settings, factory: IProtocolFactory, certificates: Certificates
+) -> list[IListeningPort]:
     """Listen where the settings want ``/metrics`` alone; plain, unless its endpoint string says otherwise.
 
     Raises:
@@ -112,7 +123,8 @@ def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) ->
     text = settings.server.metrics_listen
     if not text:
         return []
-    return [_listen(text, _endpoint(reactor, text), factory)]
+    secured = _secured(factory, certificates.of_endpoints.get(text), reactor)
+    return [_listen(text, _endpoint(reactor, text), secured)]
 
 
 def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
@@ -141,29 +153,24 @@ def _is_tcp(text: str) -> bool:
     return text.startswith(("tcp:", "tcp6:"))
 
 
-def _endpoints(
-    reactor: Any, settings: Settings, parse: ParseEndpoint = serverFromString
-) -> list[tuple[str, IStreamServerEndpoint]]:
-    return [(text, _endpoint(reactor, text, parse)) for text in settings.server.listen]
-
-
 def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
+    """Return the endpoint of a string; of ``ssl:`` its socket, for a certificate in there stays for good."""
     try:
-        return parse(reactor, text)
+        return parse(reactor, without_tls(text))
     except LookupError:
         raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
     except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
         raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
 
 
-def certificate_of(settings: Settings) -> ServerCertificate | None:
-    """Return the certificate of the settings; None when there is none.
+def certificates_of(settings: Settings) -> Certificates:
+    """Return the certificates of the settings.
 
     Raises:
-        StartRefused: it cannot be shown.
+        StartRefused: one of them cannot be shown.
     """
     try:
-        return ServerCertificate(settings.tls) if settings.tls.certificate else None
+        return Certificates(settings)
     except CertificateUnusable as error:
         raise StartRefused(str(error)) from None
 

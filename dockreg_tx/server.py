@@ -22,7 +22,15 @@ from twisted.web.server import Site
 from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import StartRefused, addresses, bind_metrics, check_listeners, speaks_tls
+from dockreg_tx.certificates import Certificates
+from dockreg_tx.listeners import (
+    StartRefused,
+    addresses,
+    bind_metrics,
+    certificates_of,
+    check_listeners,
+    speaks_tls,
+)
 from dockreg_tx.logs import line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootUnusable, check_root, initialise_root
@@ -56,6 +64,8 @@ class Server(Service):
         self._layout = RootLayout(os.path.abspath(settings.storage.root))
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
+        #: What listeners show, this process's one for metrics included.
+        self._certificates: Certificates
         #: Where /metrics is alone.
         self._metrics_ports: list[IListeningPort] = []
         self._rendering = ThreadBlocking(reactor=reactor, name="dockreg-metrics", threads=1)
@@ -116,6 +126,7 @@ class Server(Service):
 
     def _prepare(self) -> int:
         """Make the root ready, of which we are the only user, and return how many accounts it has."""
+        self._certificates = certificates_of(self._settings)
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         self._ballast = make_ballast(self._settings, self._layout)
@@ -131,7 +142,7 @@ class Server(Service):
         self._rendering.start()
         site = Site(MetricsResource(exposition), reactor=self._reactor)
         site.noisy = False
-        self._metrics_ports = bind_metrics(self._reactor, self._settings, site)
+        self._metrics_ports = bind_metrics(self._reactor, self._settings, site, self._certificates)
 
     async def _stop_serving_metrics(self) -> None:
         ports, self._metrics_ports = self._metrics_ports, []

@@ -21,8 +21,8 @@ from dockreg_tx.access_log import AccessLog, entry_form
 from dockreg_tx.assembly import Registry, Surroundings, assemble
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
-from dockreg_tx.listeners import bind, certificate_of
+from dockreg_tx.certificates import CertificateUnusable
+from dockreg_tx.listeners import bind
 from dockreg_tx.logs import access_fields, access_line, line_form
 from dockreg_tx.measures import Sampler, pool_notes
 from dockreg_tx.metrics import Counts, totals
@@ -51,7 +51,6 @@ class RegistryService(Server):
         #: None where twistd was told another log.
         self._access_log: AccessLog | None = None
         self._site: RegistrySite | None = None
-        self._certificate: ServerCertificate | None = None
         self._sampler: Sampler | None = None
         self._upkeep: Upkeep | None = None
         self._records: SqliteRecords | None = None
@@ -112,12 +111,11 @@ class RegistryService(Server):
         self._registry = self._assemble(self._records)
         self._site = self._make_site(self._registry)
         self._site.wire = log_exchange if self._settings.log.wire else None
-        self._certificate = certificate_of(self._settings)
         self._ports = self._listen(self._site)
         self._reactor.callWhenRunning(self._running, users)
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
-        return bind(self._reactor, self._settings, site, certificate=self._certificate)
+        return bind(self._reactor, self._settings, site, certificates=self._certificates)
 
     def _assemble(self, records: SqliteRecords) -> Registry:
         return assemble(self._settings, self._layout, records, self._surroundings())
@@ -208,7 +206,7 @@ class RegistryService(Server):
             registry=lambda: self._registry,
             gate=self._gate,
             hold_ballast=self._hold_ballast,
-            certificate=self._certificate,
+            certificates=self._certificates,
             storage=self._pools["storage"],
             parsing=self._pools["parsing"],
             counts=self._counts,
@@ -226,8 +224,7 @@ class RegistryService(Server):
             return
         try:
             settings = self._load()
-            if self._certificate is not None and settings.tls.certificate:
-                self._certificate.replace(settings.tls)
+            self._certificates.replace(settings)
         except (SettingsError, CertificateUnusable) as error:
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return

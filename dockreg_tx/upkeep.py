@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from dockreg_tx.assembly import Registry, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.certificates import ServerCertificate
+from dockreg_tx.certificates import Certificates
 from dockreg_tx.measures import MEASURE_INTERVAL_SECONDS, measure
 from dockreg_tx.metrics import Counts
 from dockreg_tx.ports import Blocking, Now
@@ -30,7 +30,7 @@ COLLECTION_INTERVAL_SECONDS = 600.0
 SCRUB_INTERVAL_SECONDS = 60.0
 #: How often a disk that failed is tried again, and the ballast looked after.
 DISK_INTERVAL_SECONDS = 5.0
-#: How often it is asked whether the certificate was replaced.
+#: How often it is asked whether a certificate was replaced.
 CERTIFICATE_INTERVAL_SECONDS = 10.0
 
 _log = Logger(namespace="dockreg")
@@ -46,7 +46,7 @@ class Upkeep:
         settings, registry: return those of the moment; a reload changes them.
         gate: to the disk.
         hold_ballast: makes the ballast or looks for it, in a thread.
-        certificate: of the listeners, if they have one.
+        certificates: of the listeners.
         storage: a pool for what asks the disk.
         parsing: a pool for what needs the processor.
         counts: take what was measured.
@@ -62,7 +62,7 @@ class Upkeep:
         registry: Callable[[], Registry],
         gate: DiskGate,
         hold_ballast: Callable[[], None],
-        certificate: ServerCertificate | None,
+        certificates: Certificates,
         storage: Blocking,
         parsing: Blocking,
         counts: Counts,
@@ -74,7 +74,7 @@ class Upkeep:
         self._registry = registry
         self._gate = gate
         self._hold_ballast = hold_ballast
-        self._certificate = certificate
+        self._certificates = certificates
         self._storage = storage
         self._parsing = parsing
         self._counts = counts
@@ -86,9 +86,9 @@ class Upkeep:
     def begin_own(self) -> None:
         """Do from now on what every process does for itself."""
         self._repeat(DISK_INTERVAL_SECONDS, "looking after the disk", self._look_after_disk)
-        if self._certificate is not None:
+        if self._certificates:
             self._repeat(
-                CERTIFICATE_INTERVAL_SECONDS, "looking after the certificate", self._look_after_certificate
+                CERTIFICATE_INTERVAL_SECONDS, "looking after certificates", self._look_after_certificates
             )
 
     def begin_common(self) -> None:
@@ -126,10 +126,9 @@ class Upkeep:
         self._loops.append(loop)
         loop.start(interval_seconds, now=True)
 
-    async def _look_after_certificate(self) -> None:
-        """Show a certificate that was replaced; made in a thread, for its key may be long."""
-        if self._certificate is not None:
-            await self._parsing.run(self._certificate.look)
+    async def _look_after_certificates(self) -> None:
+        """Show those that were replaced; made in a thread, for a key may be long."""
+        await self._parsing.run(self._certificates.look)
 
     async def _look_after_disk(self) -> None:
         """Try a disk that failed, and hold the ballast."""

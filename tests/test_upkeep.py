@@ -11,7 +11,7 @@ from dockreg_tx.assembly import Registry
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import InlineBlocking
-from dockreg_tx.certificates import ServerCertificate
+from dockreg_tx.certificates import Certificates
 from dockreg_tx.metrics import Counts
 from dockreg_tx.settings import load_settings
 from dockreg_tx.upkeep import CERTIFICATE_INTERVAL_SECONDS, DISK_INTERVAL_SECONDS, Upkeep
@@ -46,7 +46,7 @@ class UpkeepTests(SynchronousTestCase):
             registry=lambda: cast("Registry", None),
             gate=DiskGate(directories=[], new_id=lambda: "id"),
             hold_ballast=self.ballast.look,
-            certificate=cast("ServerCertificate", cast("Any", self.certificate)),
+            certificates=cast("Certificates", cast("Any", self.certificate)),
             storage=InlineBlocking(),
             parsing=InlineBlocking(),
             counts=Counts(),

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.certificate import CertificateFiles, check_certificate
-from dockreg_tx.cli.endpoint import NotReached, ask, endpoint_arguments, reachable_address
+from dockreg_tx.cli.endpoint import NotReached, ask, reachable_address
 from dockreg_tx.cli.findings import Check, State
+from dockreg_tx.endpoint_strings import endpoint_arguments, ssl_arguments
 from dockreg_tx.root import RootUnusable, check_root, filesystem_type
 from dockreg_tx.settings import Settings
 
@@ -115,8 +116,8 @@ def certificates(settings: Settings) -> list[CertificateFiles]:
     for text in settings.server.listen:
         plain, named = endpoint_arguments(text)
         if plain[0] == "ssl":
-            key = named.get("privateKey", "server.pem")
-            found.append(CertificateFiles(named.get("certKey", key), key))
+            arguments = ssl_arguments(text)
+            found.append(CertificateFiles(arguments["certKey"], arguments["privateKey"]))
         elif plain[0] == "tls":
             directory = named.get("path") or (plain[1] if len(plain) > 1 else "")
             # Each file holds a certificate with its key.

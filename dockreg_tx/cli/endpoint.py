@@ -8,6 +8,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+from dockreg_tx.endpoint_strings import endpoint_arguments
 from dockreg_tx.listeners import speaks_tls
 from dockreg_tx.settings import Settings
 
@@ -33,13 +34,6 @@ class Address:
             return f"unix:{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
-
-
-def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
-    """Return the positional and the named arguments of an endpoint string, its kind being the first."""
-    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", text)]
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    return [part for part in parts if "=" not in part], named
 
 
 def reachable_address(text: str, settings: Settings) -> Address | None:

@@ -19,7 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from dockreg_tx.access_log import AccessLog, entry_form
-from dockreg_tx.listeners import bind
+from dockreg_tx.listeners import bind, certificates_of
 from dockreg_tx.metrics import Counts, SharedCounts
 from dockreg_tx.preparation import make_ballast
 from dockreg_tx.service import RegistryService, keep_for_good
@@ -157,13 +157,14 @@ class Worker(RegistryService):
 
     def _prepare(self) -> int:
         """Join the holders of the root; the parent has made it ready."""
+        self._certificates = certificates_of(self._settings)
         self._lock.share()
         self._ballast = make_ballast(self._settings, self._layout)
         return 0
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         inherited = InheritedSockets(FIRST_LISTENER_DESCRIPTOR)
-        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificate)
+        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificates)
         for port in ports:
             accept_fairly(port, self._reactor, partial(self._connections.is_ahead, self._brief.number))
         return ports

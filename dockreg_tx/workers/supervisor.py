@@ -12,13 +12,16 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dockreg_tx import metrics
+from dockreg_tx.certificates import CertificateUnusable
 from dockreg_tx.listeners import StartRefused, bind, check_certificates
 from dockreg_tx.logs import line_form
 from dockreg_tx.server import DRAIN_SECONDS, Server, say_refusal
 from dockreg_tx.settings import Settings, SettingsError, settings_of
+from dockreg_tx.upkeep import CERTIFICATE_INTERVAL_SECONDS
 from dockreg_tx.workers.balance import ABSENT, ConnectionCounts, shared_memory
 from dockreg_tx.workers.brief import RETIRE, STOP, Brief, found_of, worker_count
 from dockreg_tx.workers.process import WorkerProcess
@@ -99,8 +102,17 @@ class Supervisor(Server):
 
     def _running(self) -> None:
         self._handle_signals()
+        self._look_after_certificate()
         for post in self._posts:
             self._man(post)
+
+    def _look_after_certificate(self) -> None:
+        """Show one that was replaced on our own listener; workers look after theirs."""
+        certificate = self._certificates.of_endpoints.get(self._settings.server.metrics_listen)
+        if certificate is not None:
+            self._looking = LoopingCall(certificate.look)
+            self._looking.clock = self._reactor
+            self._looking.start(CERTIFICATE_INTERVAL_SECONDS)
 
     # --- workers come and go
 
@@ -187,7 +199,8 @@ class Supervisor(Server):
             found = self._load()
             settings = settle(found, self._settings)
             check_certificates(self._reactor, settings)
-        except (SettingsError, StartRefused) as error:
+            self._certificates.replace(settings)
+        except (SettingsError, StartRefused, CertificateUnusable) as error:
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return
         if (found.storage.root, found.server.listen, found.server.workers) != (

@@ -1,0 +1,39 @@
+"""Endpoint strings taken apart, as far as Twisted's own parser keeps to itself what we need to know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from twisted.internet.endpoints import quoteStringArgument
+
+#: Arguments of ``ssl:`` by their position.
+_SSL_ARGUMENTS = (
+    "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters",
+)  # fmt: skip
+_OF_THE_SOCKET = ("port", "interface", "backlog")
+#: Where ``ssl:`` looks for a key.
+_KEY = "server.pem"
+
+
+def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
+    """Return the positional and the named arguments of an endpoint string, its kind being the first."""
+    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", text)]
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    return [part for part in parts if "=" not in part], named
+
+
+def ssl_arguments(text: str) -> Mapping[str, str]:
+    """Return all arguments of an ``ssl:`` endpoint by name, those for key and certificate in any case."""
+    (_, *plain), named = endpoint_arguments(text)
+    found = {"privateKey": _KEY, **dict(zip(_SSL_ARGUMENTS, plain, strict=False)), **named}
+    return {"certKey": found["privateKey"], **found}
+
+
+def without_tls(text: str) -> str:
+    """Return an endpoint string for the plain socket of an ``ssl:`` endpoint; others are as they were."""
+    if not text.startswith("ssl:"):
+        return text
+    found = ssl_arguments(text)
+    kept = [f"{name}={quoteStringArgument(found[name])}" for name in _OF_THE_SOCKET if name in found]
+    return ":".join(["tcp", *kept])
