@@ -12,7 +12,14 @@ from typing import TextIO
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dockreg_tx.access.redaction import redacted, redacted_address
-from dockreg_tx.logs import NOBODY, access_fields, access_line, printable, worker_text
+from dockreg_tx.logs import (
+    NOBODY,
+    access_fields,
+    access_line,
+    access_object,
+    printable,
+    worker_text,
+)
 from dockreg_tx.web.site import AccessEntry
 
 #: A line waits no longer than this, and is lost if the process is killed meanwhile.
@@ -33,8 +40,8 @@ class AccessLog:
     """
 
     def __init__(self, out: TextIO, render: Callable[[AccessEntry], str], *, clock: IReactorTime) -> None:
+        self.render = render
         self._out = out
-        self._render = render
         self._clock = clock
         self._entries: list[AccessEntry] = []
         self._call: IDelayedCall | None = None
@@ -62,7 +69,7 @@ class AccessLog:
         entries, self._entries = self._entries, []
         if not entries:
             return
-        lines = [self._render(entry) for entry in entries]
+        lines = [self.render(entry) for entry in entries]
         try:
             self._out.write("\n".join([*lines, ""]))
             self._out.flush()
@@ -71,16 +78,22 @@ class AccessLog:
             return
 
 
-def entry_form(form: str, worker: Mapping[str, int] = NOBODY) -> Callable[[AccessEntry], str]:
+def entry_form(
+    form: str, worker: Mapping[str, int] = NOBODY, *, access: str = "combined"
+) -> Callable[[AccessEntry], str]:
     """Return what makes a line of an entry.
 
     Args:
-        form: ``text`` or ``json``.
+        form: of all lines, ``text`` or ``json``.
         worker: number and process id to be named in each line, where several processes write.
+        access: ``combined``, or ``json`` for an object without that, whatever other lines are.
     """
+    who = "".join(f', "{name}": {worker[name]}' for name in worker)
+    if access == "json":
+        return partial(object_entry, worker=worker, who=who)
     if form == "text":
         return partial(text_entry, who=worker_text(worker))
-    return partial(json_entry, worker=worker, who="".join(f', "{name}": {worker[name]}' for name in worker))
+    return partial(json_entry, worker=worker, who=who)
 
 
 def text_entry(entry: AccessEntry, *, who: str = "") -> str:
@@ -91,22 +104,44 @@ def text_entry(entry: AccessEntry, *, who: str = "") -> str:
 def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
     """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
     line = access_line(entry)
-    uri, user_agent = redacted_address(entry.uri), redacted(entry.user_agent)
-    if _PLAIN.fullmatch(
-        entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
-    ):
+    if _is_plain(entry):
         message = line.replace('"', '\\"')
-        return (
-            f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
-            f'"msg": "{message}", '
-            f'"peer": "{entry.peer}", "user": "{entry.user}", "method": "{entry.method}", '
-            f'"uri": "{uri}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
-            f'"received_bytes": {entry.received_bytes}, '
-            f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
-            f'"user_agent": "{user_agent}", "request_id": "{entry.request_id}"}}'
-        )
+        return f'{_beginning(entry)}{who}, "msg": "{message}", {_plain_fields(entry)}}}'
     document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
     return json.dumps({**document, **access_fields(entry)})
+
+
+def object_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
+    """Return an entry as a JSON object of its fields; ``who`` is ``worker`` as a part of an object."""
+    if _is_plain(entry):
+        referer = redacted_address(entry.referer)
+        return (
+            f"{_beginning(entry)}{who}, {_plain_fields(entry)}, "
+            f'"referer": "{referer}", "http_version": "{entry.http_version}"}}'
+        )
+    document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker}
+    return json.dumps({**document, **access_object(entry)})
+
+
+def _is_plain(entry: AccessEntry) -> bool:
+    """Tell whether all texts of an entry can stand in JSON as they are."""
+    texts = entry.peer + entry.user + entry.uri + entry.method + entry.user_agent + entry.referer
+    return _PLAIN.fullmatch(texts + entry.http_version) is not None
+
+
+def _beginning(entry: AccessEntry) -> str:
+    return f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"'
+
+
+def _plain_fields(entry: AccessEntry) -> str:
+    """Return ``logs.access_fields`` as a part of an object; made by hand, since each request pays for it."""
+    return (
+        f'"peer": "{entry.peer}", "user": "{entry.user}", "method": "{entry.method}", '
+        f'"uri": "{redacted_address(entry.uri)}", "status": {entry.status}, '
+        f'"sent_bytes": {entry.sent_bytes}, "received_bytes": {entry.received_bytes}, '
+        f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
+        f'"user_agent": "{redacted(entry.user_agent)}", "request_id": "{entry.request_id}"'
+    )
 
 
 def _moment(entry: AccessEntry) -> str:

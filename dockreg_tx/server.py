@@ -31,7 +31,7 @@ from dockreg_tx.listeners import (
     check_listeners,
     speaks_tls,
 )
-from dockreg_tx.logs import line_observer
+from dockreg_tx.logs import Threshold, line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootUnusable, check_root, initialise_root
 from dockreg_tx.root_locks import RootLock
@@ -69,6 +69,7 @@ class Server(Service):
         #: Where /metrics is alone.
         self._metrics_ports: list[IListeningPort] = []
         self._rendering = ThreadBlocking(reactor=reactor, name="dockreg-metrics", threads=1)
+        self._log_threshold = Threshold(settings.log.level)
         self._instance_id = ""
         self._status = ""
         #: Silent unless whoever makes us has a line to the service manager.
@@ -97,8 +98,10 @@ class Server(Service):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join the application, and offer it our way of writing log lines unless twistd was told another."""
         if isinstance(parent, Componentized) and self._writes_own_log:
-            log = self._settings.log
-            parent.setComponent(ILogObserver, line_observer(sys.stdout, form=log.format, level=log.level))
+            observer = line_observer(
+                sys.stdout, form=self._settings.log.format, threshold=self._log_threshold
+            )
+            parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -214,7 +217,7 @@ def new_id() -> str:
 
 def settled(settings: Settings) -> tuple[object, ...]:
     """Return what only a new start can change."""
-    return settings.storage.root, settings.server, bool(settings.tls.certificate)
+    return settings.storage.root, settings.server, settings.log.format, bool(settings.tls.certificate)
 
 
 def say_refusal(reason: object) -> None:

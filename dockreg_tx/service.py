@@ -17,7 +17,7 @@ from twisted.web.iweb import IRequest
 
 from dockreg_tx.access.accounts import VerifiedCredentials
 from dockreg_tx.access.throttle import Throttle
-from dockreg_tx.access_log import AccessLog, entry_form
+from dockreg_tx.access_log import AccessLog, entry_form, object_entry
 from dockreg_tx.assembly import Registry, Surroundings, assemble
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blocking import ThreadBlocking
@@ -50,6 +50,7 @@ class RegistryService(Server):
         super().__init__(load=load, reactor=reactor, twistd_options=twistd_options)
         #: None where twistd was told another log.
         self._access_log: AccessLog | None = None
+        self._log_form = "json"
         self._site: RegistrySite | None = None
         self._sampler: Sampler | None = None
         self._upkeep: Upkeep | None = None
@@ -88,9 +89,13 @@ class RegistryService(Server):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join the application; the access log has its own way to what the lines go to."""
         if isinstance(parent, Componentized) and self._writes_own_log:
-            form = entry_form(line_form(sys.stdout, self._settings.log.format))
-            self._access_log = AccessLog(sys.stdout, form, clock=self._reactor)
+            self._log_form = line_form(sys.stdout, self._settings.log.format)
+            self._access_log = AccessLog(sys.stdout, self._entry_form(), clock=self._reactor)
         super().setServiceParent(parent)
+
+    def _entry_form(self) -> Callable[[AccessEntry], str]:
+        """Return what makes a line of an entry of the access log, where lines are ours to write."""
+        return entry_form(self._log_form, access=self._settings.log.access)
 
     def _start(self) -> None:
         users = self._prepare()
@@ -163,7 +168,8 @@ class RegistryService(Server):
         if log.access == "none":
             return None
         if self._access_log is None:
-            return _write_access
+            return _write_object if log.access == "json" else _write_access
+        self._access_log.render = self._entry_form()
         return self._access_log if log.level in ("debug", "info") else None
 
     def _count_connections(self, count: int) -> None:
@@ -229,13 +235,13 @@ class RegistryService(Server):
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return
         if settled(settings) != settled(self._settings):
-            _log.warn(
-                "changes of storage.root, of [server], to TLS and from it take effect at the next start"
-            )
+            _log.warn("changes of storage.root, [server] and log.format, to TLS and from it need a new start")
         self._settings = settings
         self._registry = self._assemble(self._records)
         self._site.resource = self._registry.resource
         self._site.wire = log_exchange if settings.log.wire else None
+        self._site.log_accesses(self._access_writer())
+        self._log_threshold.move(settings.log.level)
         self._read_user_file()
         _log.info("settings reloaded")
 
@@ -292,3 +298,7 @@ def keep_for_good() -> None:
 
 def _write_access(entry: AccessEntry) -> None:
     _accesses.info("{line}", line=access_line(entry), access=access_fields(entry))
+
+
+def _write_object(entry: AccessEntry) -> None:
+    _accesses.info("{line}", line=object_entry(entry))

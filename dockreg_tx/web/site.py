@@ -106,6 +106,10 @@ class RegistrySite(server.Site):
         self._date_text = (-1, "")
         self._quiet: Deferred[None] | None = None
 
+    def log_accesses(self, write: Callable[[AccessEntry], None] | None) -> None:
+        """Have requests logged there from now on; None for no log."""
+        self._access_log = write
+
     @property
     def in_flight(self) -> int:
         """How many requests are being handled."""

@@ -24,7 +24,7 @@ from dockreg_tx.metrics import Counts, SharedCounts
 from dockreg_tx.preparation import make_ballast
 from dockreg_tx.service import RegistryService, keep_for_good
 from dockreg_tx.web.exposition import Exposition, Totals
-from dockreg_tx.web.site import RegistrySite
+from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
 from dockreg_tx.workers.brief import (
     COUNTS_DESCRIPTOR,
@@ -129,9 +129,12 @@ class Worker(RegistryService):
         self._say = say
         self._is_retiring = False
         # As all lines: to the standard output, which the parent reads.
-        form = entry_form(brief.log_form, {"worker": brief.number, "pid": os.getpid()})
-        self._access_log = AccessLog(sys.stdout, form, clock=reactor)
+        self._access_log = AccessLog(sys.stdout, self._entry_form(), clock=reactor)
         self._connections = ConnectionCounts(COUNTS_DESCRIPTOR)
+
+    def _entry_form(self) -> Callable[[AccessEntry], str]:
+        who = {"worker": self._brief.number, "pid": os.getpid()}
+        return entry_form(self._brief.log_form, who, access=self._settings.log.access)
 
     def _join_counts(self) -> tuple[Counts, Totals]:
         """Count where the parent and the others see it; alone, if another release laid the memory out."""

@@ -232,6 +232,7 @@ class Supervisor(Server):
                 return
             # The first one shows that the settings work.
             self._settings = settings
+            self._log_threshold.move(settings.log.level)
             self._relieve(post, worker)
         _log.info("settings reloaded")
 
