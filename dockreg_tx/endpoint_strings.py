@@ -12,6 +12,9 @@ _SSL_ARGUMENTS = (
     "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters",
 )  # fmt: skip
 _OF_THE_SOCKET = ("port", "interface", "backlog")
+_TCP = ("tcp", "tcp6")
+#: Where ``tcp:`` and ``tcp6:`` have it, their kind being the first.
+_BACKLOG_POSITION = 3
 #: Where ``ssl:`` looks for a key.
 _KEY = "server.pem"
 
@@ -37,3 +40,11 @@ def without_tls(text: str) -> str:
     found = ssl_arguments(text)
     kept = [f"{name}={quoteStringArgument(found[name])}" for name in _OF_THE_SOCKET if name in found]
     return ":".join(["tcp", *kept])
+
+
+def with_backlog(text: str, connections: int) -> str:
+    """Return an endpoint string of a TCP socket that lets so many connections wait, or as many as it says."""
+    plain, named = endpoint_arguments(text)
+    if plain[0] not in _TCP or "backlog" in named or len(plain) > _BACKLOG_POSITION:
+        return text
+    return f"{text}:backlog={connections}"

@@ -21,10 +21,13 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from dockreg_tx.certificates import Certificates, CertificateUnusable, ServerCertificate
-from dockreg_tx.endpoint_strings import without_tls
+from dockreg_tx.endpoint_strings import with_backlog, without_tls
 from dockreg_tx.settings import Settings
 
 _LARGEST_PORT = 65535
+#: With Twisted's 50, a crowd that comes at once has connections dropped, and tries again a second later.
+#: More than net.core.somaxconn the kernel does not give.
+WAITING_CONNECTIONS = 4096
 ParseEndpoint = Callable[[Any, str], IStreamServerEndpoint]
 
 
@@ -156,7 +159,7 @@ def _is_tcp(text: str) -> bool:
 def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
     """Return the endpoint of a string; of ``ssl:`` its socket, for a certificate in there stays for good."""
     try:
-        return parse(reactor, without_tls(text))
+        return parse(reactor, with_backlog(without_tls(text), WAITING_CONNECTIONS))
     except LookupError:
         raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
     except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings

@@ -53,7 +53,9 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-class CertificateTests(ProcessTestCase):
+class CertificateCase(ProcessTestCase):
+    """A server with a certificate of its own."""
+
     def setUp(self) -> None:
         """Make a certificate, and settings that name it."""
         super().setUp()
@@ -78,6 +80,8 @@ class CertificateTests(ProcessTestCase):
         server.start()
         return server
 
+
+class CertificateTests(CertificateCase):
     def shown(self, port: int = 0) -> str:
         """Return the certificate that a new connection gets."""
         return ssl.get_server_certificate(("127.0.0.1", port or self.port))
