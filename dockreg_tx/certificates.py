@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLContextFactory
@@ -22,6 +22,8 @@ from zope.interface import implementer
 from dockreg_tx.endpoint_strings import ssl_arguments
 from dockreg_tx.settings import Settings, Tls
 
+#: How often it is asked whether a certificate was replaced.
+CERTIFICATE_INTERVAL_SECONDS = 10.0
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _log = Logger(namespace="dockreg")
 
@@ -120,8 +122,21 @@ class ServerCertificate:
         _log.info("certificate replaced by what {path} holds now", path=self.source.certificate)
 
 
+class Directory(Protocol):
+    """A directory of certificates: what is ``read`` can be ``shown``."""
+
+    def read(self) -> Any:
+        """Read it; raises CertificateUnusable."""
+
+    def show(self, newest: Any) -> None:
+        """Show what was read."""
+
+    def look(self) -> None:
+        """Read and show it if it has changed."""
+
+
 class Certificates:
-    """Every certificate that listeners of a server show, but of kinds that look after theirs themselves.
+    """Every certificate that listeners of a server show.
 
     Args:
         settings: name them, in ``[tls]`` and in ``ssl:`` endpoints.
@@ -139,12 +154,15 @@ class Certificates:
             text: ServerCertificate(source_of_endpoint(text)) for text in texts if text.startswith("ssl:")
         }
 
+        #: Those of ``tls:`` endpoints, once they listen.
+        self.directories: list[Directory] = []
+
     def __bool__(self) -> bool:
-        return bool(self.of_settings or self.of_endpoints)
+        return bool(self.of_settings or self.of_endpoints or self.directories)
 
     def look(self) -> None:
         """Replace those whose files have changed."""
-        for each in (self.of_settings, *self.of_endpoints.values()):
+        for each in (self.of_settings, *self.of_endpoints.values(), *self.directories):
             if each is not None:
                 each.look()
 
@@ -159,8 +177,11 @@ class Certificates:
         ]
         if self.of_settings is not None and settings.tls.certificate:
             pairs.append((self.of_settings, ServerCertificate(source_of_settings(settings.tls))))
+        newest = [(each, each.read()) for each in self.directories]
         for old, new in pairs:
             old.become(new)
+        for directory, new in newest:
+            directory.show(new)
 
 
 def _signature(path: str) -> tuple[int, int, int]:

@@ -11,6 +11,8 @@ from twisted.internet.endpoints import quoteStringArgument
 _SSL_ARGUMENTS = (
     "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters",
 )  # fmt: skip
+#: And of ``tls:``, which listens on IPv6, and with it on IPv4.
+_TLS_ARGUMENTS = ("path", "port", "backlog", "interface")
 _OF_THE_SOCKET = ("port", "interface", "backlog")
 _TCP = ("tcp", "tcp6")
 #: Where ``tcp:`` and ``tcp6:`` have it, their kind being the first.
@@ -33,13 +35,22 @@ def ssl_arguments(text: str) -> Mapping[str, str]:
     return {"certKey": found["privateKey"], **found}
 
 
+def tls_arguments(text: str) -> Mapping[str, str]:
+    """Return all arguments of a ``tls:`` endpoint by name, its directory and port in any case."""
+    (_, *plain), named = endpoint_arguments(text)
+    return {"path": "", "port": "443", **dict(zip(_TLS_ARGUMENTS, plain, strict=False)), **named}
+
+
 def without_tls(text: str) -> str:
-    """Return an endpoint string for the plain socket of an ``ssl:`` endpoint; others are as they were."""
-    if not text.startswith("ssl:"):
+    """Return an endpoint string for the plain socket of ``ssl:`` and ``tls:``; others are as they were."""
+    if text.startswith("ssl:"):
+        kind, found = "tcp", ssl_arguments(text)
+    elif text.startswith("tls:"):
+        kind, found = "tcp6", tls_arguments(text)
+    else:
         return text
-    found = ssl_arguments(text)
     kept = [f"{name}={quoteStringArgument(found[name])}" for name in _OF_THE_SOCKET if name in found]
-    return ":".join(["tcp", *kept])
+    return ":".join([kind, *kept])
 
 
 def with_backlog(text: str, connections: int) -> str:

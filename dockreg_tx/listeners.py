@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +15,14 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dockreg_tx.certificates import Certificates, CertificateUnusable, ServerCertificate
+from dockreg_tx.certificates import Certificates, CertificateUnusable
 from dockreg_tx.endpoint_strings import with_backlog, without_tls
 from dockreg_tx.settings import Settings
+from dockreg_tx.tls_directories import TlsDirectory
 
 _LARGEST_PORT = 65535
 #: With Twisted's 50, a crowd that comes at once has connections dropped, and tries again a second later.
@@ -42,8 +42,7 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
         StartRefused: a malformed endpoint, an unreadable certificate, an address in use.
     """
     check_certificates(reactor, settings)
-    metrics = settings.server.metrics_listen
-    for text in (*settings.server.listen, *([metrics] if metrics else [])):
+    for text in (*settings.server.listen, *filter(None, [settings.server.metrics_listen])):
         endpoint = _endpoint(reactor, text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
@@ -55,11 +54,10 @@ def check_certificates(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: with one line.
     """
-    certificates_of(settings)
-    for text in settings.server.listen:
+    certificates = certificates_of(settings)
+    for text in (*settings.server.listen, *filter(None, [settings.server.metrics_listen])):
         _endpoint(reactor, text)
-        if text.startswith("tls:"):
-            _check_directory(text)
+        _secured(text, Factory(), certificates, reactor)
 
 
 def bind(
@@ -83,12 +81,10 @@ def bind(
     """
     ports: list[IListeningPort] = []
     for text in settings.server.listen:
-        shown = None if certificates is None else certificates.of_endpoints.get(text)
-        if shown is None and certificates is not None and _is_tcp(text):
-            shown = certificates.of_settings
         try:
             endpoint = _endpoint(reactor, text, parse)
-            ports.append(_listen(text, endpoint, _secured(factory, shown, reactor)))
+            secured = factory if certificates is None else _secured(text, factory, certificates, reactor)
+            ports.append(_listen(text, endpoint, secured))
         except StartRefused:
             for port in ports:
                 port.stopListening()
@@ -97,9 +93,23 @@ def bind(
 
 
 def _secured(
-    factory: IProtocolFactory, certificate: ServerCertificate | None, reactor: Any
+    text: str, factory: IProtocolFactory, certificates: Certificates, reactor: Any
 ) -> IProtocolFactory:
-    """Return what speaks TLS with a certificate; without one, what serves itself."""
+    """Return what speaks TLS on this listener; where it takes none, what serves itself.
+
+    Raises:
+        StartRefused: it has no certificate to show.
+    """
+    if text.startswith("tls:"):
+        try:
+            directory = TlsDirectory(text, factory, reactor)
+        except CertificateUnusable as error:
+            raise StartRefused(str(error)) from None
+        certificates.directories.append(directory)
+        return directory
+    certificate = certificates.of_endpoints.get(text)
+    if certificate is None and _is_tcp(text):
+        certificate = certificates.of_settings
     if certificate is None:
         return factory
     return TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
@@ -126,7 +136,8 @@ def bind_metrics(
     text = settings.server.metrics_listen
     if not text:
         return []
-    secured = _secured(factory, certificates.of_endpoints.get(text), reactor)
+    # [tls] is not for this one.
+    secured = factory if _is_tcp(text) else _secured(text, factory, certificates, reactor)
     return [_listen(text, _endpoint(reactor, text), secured)]
 
 
@@ -157,7 +168,7 @@ def _is_tcp(text: str) -> bool:
 
 
 def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
-    """Return the endpoint of a string; of ``ssl:`` its socket, for a certificate in there stays for good."""
+    """Return the endpoint of a string; of kinds with TLS the socket, for their certificates stay for good."""
     try:
         return parse(reactor, with_backlog(without_tls(text), WAITING_CONNECTIONS))
     except LookupError:
@@ -176,19 +187,6 @@ def certificates_of(settings: Settings) -> Certificates:
         return Certificates(settings)
     except CertificateUnusable as error:
         raise StartRefused(str(error)) from None
-
-
-def _check_directory(text: str) -> None:
-    """Refuse a ``tls:`` endpoint that has no certificate to show: each handshake would fail."""
-    parts = re.split(r"(?<!\\):", text)[1:]
-    given = [part.removeprefix("path=") for part in parts if "=" not in part or part.startswith("path=")]
-    directory = re.sub(r"\\(.)", r"\1", given[0])
-    try:
-        names = os.listdir(directory)
-    except OSError as error:
-        raise StartRefused(f"cannot listen on {text}: {_reason(error)}") from None
-    if not any(name.endswith(".pem") for name in names):
-        raise StartRefused(f"cannot listen on {text}: there is no .pem file in {directory}")
 
 
 def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from dockreg_tx.assembly import Registry, collection_rules
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.certificates import Certificates
+from dockreg_tx.certificates import CERTIFICATE_INTERVAL_SECONDS, Certificates
 from dockreg_tx.measures import MEASURE_INTERVAL_SECONDS, measure
 from dockreg_tx.metrics import Counts
 from dockreg_tx.ports import Blocking, Now
@@ -30,8 +30,6 @@ COLLECTION_INTERVAL_SECONDS = 600.0
 SCRUB_INTERVAL_SECONDS = 60.0
 #: How often a disk that failed is tried again, and the ballast looked after.
 DISK_INTERVAL_SECONDS = 5.0
-#: How often it is asked whether a certificate was replaced.
-CERTIFICATE_INTERVAL_SECONDS = 10.0
 
 _log = Logger(namespace="dockreg")
 

@@ -34,6 +34,10 @@ class SslTests(SynchronousTestCase):
         text = r"ssl:443:k.pem:interface=127.0.0.1:backlog=7:extraCertChain=chain.pem"
         self.assertEqual("tcp:port=443:interface=127.0.0.1:backlog=7", without_tls(text))
         self.assertEqual("tcp:port=443", without_tls("ssl:port=443"))
+        self.assertEqual("tcp6:port=443", without_tls("tls:/etc/pem"))
+        self.assertEqual(
+            "tcp6:port=8443:interface=127.0.0.1", without_tls("tls:/etc/pem:8443:interface=127.0.0.1")
+        )
         self.assertEqual("unix:/run/x", without_tls("unix:/run/x"))
 
 

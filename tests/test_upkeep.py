@@ -11,10 +11,10 @@ from dockreg_tx.assembly import Registry
 from dockreg_tx.blobs.gate import DiskGate
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import InlineBlocking
-from dockreg_tx.certificates import Certificates
+from dockreg_tx.certificates import CERTIFICATE_INTERVAL_SECONDS, Certificates
 from dockreg_tx.metrics import Counts
 from dockreg_tx.settings import load_settings
-from dockreg_tx.upkeep import CERTIFICATE_INTERVAL_SECONDS, DISK_INTERVAL_SECONDS, Upkeep
+from dockreg_tx.upkeep import DISK_INTERVAL_SECONDS, Upkeep
 
 
 class Looker:

@@ -16,12 +16,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dockreg_tx import metrics
-from dockreg_tx.certificates import CertificateUnusable
+from dockreg_tx.certificates import CERTIFICATE_INTERVAL_SECONDS, CertificateUnusable
 from dockreg_tx.listeners import StartRefused, bind, check_certificates
 from dockreg_tx.logs import line_form
 from dockreg_tx.server import DRAIN_SECONDS, Server, say_refusal
 from dockreg_tx.settings import Settings, SettingsError, settings_of
-from dockreg_tx.upkeep import CERTIFICATE_INTERVAL_SECONDS
 from dockreg_tx.workers.balance import ABSENT, ConnectionCounts, shared_memory
 from dockreg_tx.workers.brief import RETIRE, STOP, Brief, found_of, worker_count
 from dockreg_tx.workers.process import WorkerProcess
@@ -108,7 +107,8 @@ class Supervisor(Server):
 
     def _look_after_certificate(self) -> None:
         """Show one that was replaced on our own listener; workers look after theirs."""
-        certificate = self._certificates.of_endpoints.get(self._settings.server.metrics_listen)
+        found = self._certificates.of_endpoints.get(self._settings.server.metrics_listen)
+        certificate = found or next(iter(self._certificates.directories), None)
         if certificate is not None:
             self._looking = LoopingCall(certificate.look)
             self._looking.clock = self._reactor

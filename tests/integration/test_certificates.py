@@ -82,9 +82,9 @@ class CertificateCase(ProcessTestCase):
 
 
 class CertificateTests(CertificateCase):
-    def shown(self, port: int = 0) -> str:
+    def shown(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Return the certificate that a new connection gets."""
-        return ssl.get_server_certificate(("127.0.0.1", port or self.port))
+        return ssl.get_server_certificate((host, port or self.port))
 
     def replace(self) -> str:
         """Replace the certificate as certbot does, and return it."""
@@ -94,10 +94,10 @@ class CertificateTests(CertificateCase):
             os.replace(new, old)
         return Path(self.certificate).read_text()
 
-    def wait_until_shown(self, certificate: str, port: int = 0) -> None:
+    def wait_until_shown(self, certificate: str, port: int = 0, host: str = "127.0.0.1") -> None:
         """Return when a new connection gets this certificate."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.shown(port) != certificate:
+        while self.shown(port, host) != certificate:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)
 
@@ -130,6 +130,22 @@ class CertificateTests(CertificateCase):
         metrics_port = free_port()
         self.config.write_text(f'[server]\nmetrics_listen = "{self.endpoint(metrics_port)}"\n')
         self.check_replacing(2, self.endpoint(self.port), metrics_port)
+
+    def test_directory(self) -> None:
+        """Certificates in the directory of a ``tls:`` endpoint are replaced, too."""
+        directory = self.directory / "pem"
+        directory.mkdir()
+        pem, port = directory / "any.pem", free_port()
+        pem.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
+        server = self.start(1, f"tls:{directory}:port={port}:interface=\\:\\:1")
+        for sends_signal in (True, False):
+            certificate = self.replace()
+            (self.directory / "both").write_text(certificate + self.key.read_text())
+            os.replace(self.directory / "both", pem)
+            if sends_signal:
+                os.kill(server.pid, signal.SIGHUP)
+            self.wait_until_shown(certificate, port, "::1")
+        server.stop()
 
     def test_unusable(self) -> None:
         """A key that does not fit is named, and the old certificate stays."""
