@@ -16,6 +16,7 @@ from dockreg_tx.logs import (
     NOBODY,
     access_fields,
     access_line,
+    access_object,
     combined_line,
     combined_parts,
     printable,
@@ -43,8 +44,8 @@ class AccessLog:
     """
 
     def __init__(self, out: TextIO, render: Callable[[AccessEntry], str], *, clock: IReactorTime) -> None:
+        self.render = render
         self._out = out
-        self._render = render
         self._clock = clock
         self._entries: list[AccessEntry] = []
         self._call: IDelayedCall | None = None
@@ -72,7 +73,7 @@ class AccessLog:
         entries, self._entries = self._entries, []
         if not entries:
             return
-        lines = [self._render(entry) for entry in entries]
+        lines = [self.render(entry) for entry in entries]
         try:
             self._out.write("\n".join([*lines, ""]))
             self._out.flush()
@@ -81,16 +82,22 @@ class AccessLog:
             return
 
 
-def entry_form(form: str, worker: Mapping[str, int] = NOBODY) -> Callable[[AccessEntry], str]:
+def entry_form(
+    form: str, worker: Mapping[str, int] = NOBODY, *, access: str = "combined"
+) -> Callable[[AccessEntry], str]:
     """Return what makes a line of an entry.
 
     Args:
-        form: ``text`` or ``json``.
+        form: of all lines, ``text`` or ``json``.
         worker: number and process id to be named in each line, where several processes write.
+        access: ``combined``, or ``json`` for an object without that, whatever other lines are.
     """
+    who = "".join(f', "{name}": {worker[name]}' for name in worker)
+    if access == "json":
+        return partial(object_entry, worker=worker, who=who)
     if form == "text":
         return partial(text_entry, who=worker_text(worker))
-    return partial(json_entry, worker=worker, who="".join(f', "{name}": {worker[name]}' for name in worker))
+    return partial(json_entry, worker=worker, who=who)
 
 
 def text_entry(entry: AccessEntry, *, who: str = "") -> str:
@@ -105,13 +112,30 @@ def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: s
         line = access_line(entry)
         document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
         return json.dumps({**document, **access_fields(entry)})
+    message = combined_line(entry, parts.combined)
+    return f'{_beginning(entry)}{who}, "msg": "{message}", {_fields(entry, parts)}}}'
+
+
+def object_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
+    """Return an entry as a JSON object of its fields; ``who`` is ``worker`` as a part of an object."""
+    parts = _parts_of(entry)
+    if parts is None:
+        document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker}
+        return json.dumps({**document, **access_object(entry)})
+    return f"{_beginning(entry)}{who}, {_fields(entry, parts)}, {parts.more}}}"
+
+
+def _beginning(entry: AccessEntry) -> str:
+    return f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"'
+
+
+def _fields(entry: AccessEntry, parts: _Parts) -> str:
+    """Return ``logs.access_fields`` as a part of an object; made by hand, since each request pays for it."""
     return (
-        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, '
-        f'"msg": "{combined_line(entry, parts.combined)}", {parts.asked}'
-        f'"status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
+        f'{parts.asked}"status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
         f'"received_bytes": {entry.received_bytes}, '
         f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
-        f'{parts.agent}"request_id": "{entry.request_id}"}}'
+        f'{parts.agent}"request_id": "{entry.request_id}"'
     )
 
 
@@ -121,6 +145,8 @@ class _Parts(NamedTuple):
     combined: tuple[str, str, str]
     asked: str
     agent: str
+    #: What only the form without a combined line has.
+    more: str
 
 
 def _parts_of(entry: AccessEntry) -> _Parts | None:
@@ -136,7 +162,7 @@ def _parts_of(entry: AccessEntry) -> _Parts | None:
 def _parts(
     peer: str, user: str, method: str, uri: str, referer: str, user_agent: str, http_version: str
 ) -> _Parts | None:
-    if not _PLAIN.fullmatch(peer + user + uri + method + user_agent + referer):
+    if not _PLAIN.fullmatch(peer + user + uri + method + user_agent + referer + http_version):
         return None
     entry = AccessEntry(peer, user, method, uri, 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
     before, request, agent = (part.replace('"', '\\"') for part in combined_parts(entry))
@@ -144,6 +170,7 @@ def _parts(
         (before, request, agent),
         f'"peer": "{peer}", "user": "{user}", "method": "{method}", "uri": "{redacted_address(uri)}", ',
         f'"user_agent": "{redacted(user_agent)}", ',
+        f'"referer": "{redacted_address(referer)}", "http_version": "{http_version}"',
     )
 
 

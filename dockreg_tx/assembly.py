@@ -144,7 +144,14 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     )
     access = _Access(settings, layout, records, around)
     endpoints = Endpoints(
-        health=Health(checks={"disk": around.gate.ready, "database": records.check, "storage": blobs.check}),
+        health=Health(
+            checks={
+                "disk": around.gate.ready,
+                "database": records.check,
+                "storage": blobs.check,
+                "space": uploads.check_room,
+            }
+        ),
         exposition=around.exposition,
         token=TokenService(
             issuer=access.issuer,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +15,19 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dockreg_tx.certificates import CertificateUnusable, ServerCertificate
+from dockreg_tx.certificates import Certificates, CertificateUnusable
+from dockreg_tx.endpoint_strings import with_backlog, without_tls
 from dockreg_tx.settings import Settings
+from dockreg_tx.tls_directories import TlsDirectory
 
 _LARGEST_PORT = 65535
-#: Connections that the kernel keeps until they are taken; fewer where net.core.somaxconn is less.
-QUEUE_LENGTH = 4096
+#: With Twisted's 50, a crowd that comes at once has connections dropped, and tries again a second later.
+#: More than net.core.somaxconn the kernel does not give.
+WAITING_CONNECTIONS = 4096
 ParseEndpoint = Callable[[Any, str], IStreamServerEndpoint]
 
 
@@ -39,16 +41,11 @@ def check_listeners(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: a malformed endpoint, an unreadable certificate, an address in use.
     """
-    certificate_of(settings)
-    for text, endpoint in _endpoints(reactor, settings):
-        if text.startswith("tls:"):
-            _check_directory(text)
+    check_certificates(reactor, settings)
+    for text in (*settings.server.listen, *filter(None, [settings.server.metrics_listen])):
+        endpoint = _endpoint(reactor, text)
         if isinstance(endpoint, TCP4ServerEndpoint | TCP6ServerEndpoint):
             _probe(text, endpoint)
-    if settings.server.metrics_listen:
-        metrics = _endpoint(reactor, settings.server.metrics_listen)
-        if isinstance(metrics, TCP4ServerEndpoint | TCP6ServerEndpoint):
-            _probe(settings.server.metrics_listen, metrics)
 
 
 def check_certificates(reactor: Any, settings: Settings) -> None:
@@ -57,10 +54,10 @@ def check_certificates(reactor: Any, settings: Settings) -> None:
     Raises:
         StartRefused: with one line.
     """
-    certificate_of(settings)
-    for text, _ in _endpoints(reactor, settings):
-        if text.startswith("tls:"):
-            _check_directory(text)
+    certificates = certificates_of(settings)
+    for text in (*settings.server.listen, *filter(None, [settings.server.metrics_listen])):
+        _endpoint(reactor, text)
+        _secured(text, Factory(), certificates, reactor)
 
 
 def bind(
@@ -68,7 +65,7 @@ def bind(
     settings: Settings,
     factory: IProtocolFactory,
     parse: ParseEndpoint = serverFromString,
-    certificate: ServerCertificate | None = None,
+    certificates: Certificates | None = None,
 ) -> list[IListeningPort]:
     """Listen on every endpoint.
 
@@ -77,22 +74,45 @@ def bind(
         settings: name the endpoints.
         factory: serves them.
         parse: makes an endpoint of its string.
-        certificate: of those over TCP; None for plain ones.
+        certificates: to be shown; None for bare sockets, whatever is to be spoken there.
 
     Raises:
         StartRefused: one of them cannot be bound; none is left open.
     """
     ports: list[IListeningPort] = []
-    secure = None if certificate is None else TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
-    for text, endpoint in _endpoints(reactor, settings, parse):
-        serving = secure if secure is not None and _is_tcp(text) else factory
+    for text in settings.server.listen:
         try:
-            ports.append(_listen(text, endpoint, serving))
+            endpoint = _endpoint(reactor, text, parse)
+            secured = factory if certificates is None else _secured(text, factory, certificates, reactor)
+            ports.append(_listen(text, endpoint, secured))
         except StartRefused:
             for port in ports:
                 port.stopListening()
             raise
     return ports
+
+
+def _secured(
+    text: str, factory: IProtocolFactory, certificates: Certificates, reactor: Any
+) -> IProtocolFactory:
+    """Return what speaks TLS on this listener; where it takes none, what serves itself.
+
+    Raises:
+        StartRefused: it has no certificate to show.
+    """
+    if text.startswith("tls:"):
+        try:
+            directory = TlsDirectory(text, factory, reactor)
+        except CertificateUnusable as error:
+            raise StartRefused(str(error)) from None
+        certificates.directories.append(directory)
+        return directory
+    certificate = certificates.of_endpoints.get(text)
+    if certificate is None and _is_tcp(text):
+        certificate = certificates.of_settings
+    if certificate is None:
+        return factory
+    return TLSMemoryBIOFactory(certificate, False, factory, clock=reactor)
 
 
 def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> IListeningPort:
@@ -102,20 +122,12 @@ def _listen(text: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactor
     bound = outcome[0] if outcome else Failure(StartRefused("the endpoint does not listen at once"))
     if isinstance(bound, Failure):
         raise StartRefused(f"cannot listen on {text}: {_reason(bound.value)}")
-    if "backlog=" not in text:
-        _lengthen_queue(bound)
     return bound
 
 
-def _lengthen_queue(port: IListeningPort) -> None:
-    # Twisted's own queue holds 50; whoever comes after that waits a second until the kernel tries again.
-    listening = getattr(port, "socket", None)
-    if isinstance(listening, socket.socket):
-        # On a socket that listens already, this changes the length alone.
-        listening.listen(QUEUE_LENGTH)
-
-
-def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) -> list[IListeningPort]:
+def bind_metrics(
+    reactor: Any, settings: Settings, factory: IProtocolFactory, certificates: Certificates
+) -> list[IListeningPort]:
     """Listen where the settings want ``/metrics`` alone; plain, unless its endpoint string says otherwise.
 
     Raises:
@@ -124,7 +136,9 @@ def bind_metrics(reactor: Any, settings: Settings, factory: IProtocolFactory) ->
     text = settings.server.metrics_listen
     if not text:
         return []
-    return [_listen(text, _endpoint(reactor, text), factory)]
+    # [tls] is not for this one.
+    secured = factory if _is_tcp(text) else _secured(text, factory, certificates, reactor)
+    return [_listen(text, _endpoint(reactor, text), secured)]
 
 
 def addresses(settings: Settings, ports: list[IListeningPort]) -> list[str]:
@@ -153,44 +167,26 @@ def _is_tcp(text: str) -> bool:
     return text.startswith(("tcp:", "tcp6:"))
 
 
-def _endpoints(
-    reactor: Any, settings: Settings, parse: ParseEndpoint = serverFromString
-) -> list[tuple[str, IStreamServerEndpoint]]:
-    return [(text, _endpoint(reactor, text, parse)) for text in settings.server.listen]
-
-
 def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) -> IStreamServerEndpoint:
+    """Return the endpoint of a string; of kinds with TLS the socket, for their certificates stay for good."""
     try:
-        return parse(reactor, text)
+        return parse(reactor, with_backlog(without_tls(text), WAITING_CONNECTIONS))
     except LookupError:
         raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
     except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
         raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
 
 
-def certificate_of(settings: Settings) -> ServerCertificate | None:
-    """Return the certificate of the settings; None when there is none.
+def certificates_of(settings: Settings) -> Certificates:
+    """Return the certificates of the settings.
 
     Raises:
-        StartRefused: it cannot be shown.
+        StartRefused: one of them cannot be shown.
     """
     try:
-        return ServerCertificate(settings.tls) if settings.tls.certificate else None
+        return Certificates(settings)
     except CertificateUnusable as error:
         raise StartRefused(str(error)) from None
-
-
-def _check_directory(text: str) -> None:
-    """Refuse a ``tls:`` endpoint that has no certificate to show: each handshake would fail."""
-    parts = re.split(r"(?<!\\):", text)[1:]
-    given = [part.removeprefix("path=") for part in parts if "=" not in part or part.startswith("path=")]
-    directory = re.sub(r"\\(.)", r"\1", given[0])
-    try:
-        names = os.listdir(directory)
-    except OSError as error:
-        raise StartRefused(f"cannot listen on {text}: {_reason(error)}") from None
-    if not any(name.endswith(".pem") for name in names):
-        raise StartRefused(f"cannot listen on {text}: there is no .pem file in {directory}")
 
 
 def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None:

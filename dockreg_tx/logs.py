@@ -54,21 +54,31 @@ def line_form(out: TextIO, form: str) -> str:
     return "text" if is_text else "json"
 
 
+class Threshold:
+    """The least level that is written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``."""
+
+    def __init__(self, level: str) -> None:
+        self.predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
+
+    def move(self, level: str) -> None:
+        """Write another least level from now on."""
+        self.predicate.setLogLevelForNamespace("", LogLevel.levelWithName(level))
+
+
 def line_observer(
-    out: TextIO, *, form: str, level: str, worker: Mapping[str, int] | None = None
+    out: TextIO, *, form: str, threshold: Threshold, worker: Mapping[str, int] | None = None
 ) -> ILogObserver:
     """Return an observer that writes to ``out``.
 
     Args:
         out: a text stream.
         form: ``text``, ``json``, or ``auto``: text when ``out`` is a terminal.
-        level: least level written: ``debug``, ``info``, ``warn``, ``error`` or ``critical``.
+        threshold: what is written.
         worker: number and process id to be named in each line, where several processes write.
     """
     render = text_line if line_form(out, form) == "text" else json_line
     observer = LineObserver(out, partial(render, worker=worker or {}))
-    wanted = LogLevel.levelWithName(level)
-    return FilteringLogObserver(observer, [LogLevelFilterPredicate(defaultLogLevel=wanted)])
+    return FilteringLogObserver(observer, [threshold.predicate])
 
 
 def text_line(event: LogEvent, worker: Mapping[str, int] = NOBODY) -> str:
@@ -149,6 +159,15 @@ def access_fields(entry: AccessEntry) -> dict[str, object]:
         "duration_seconds": round(entry.duration_seconds, 6),
         "user_agent": printable(redacted(entry.user_agent)),
         "request_id": entry.request_id,
+    }
+
+
+def access_object(entry: AccessEntry) -> dict[str, object]:
+    """Return an access as fields of a JSON line that has no other form beside them."""
+    return {
+        **access_fields(entry),
+        "referer": printable(redacted_address(entry.referer)),
+        "http_version": printable(entry.http_version),
     }
 
 

@@ -22,8 +22,16 @@ from twisted.web.server import Site
 from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
-from dockreg_tx.listeners import StartRefused, addresses, bind_metrics, check_listeners, speaks_tls
-from dockreg_tx.logs import line_observer
+from dockreg_tx.certificates import Certificates
+from dockreg_tx.listeners import (
+    StartRefused,
+    addresses,
+    bind_metrics,
+    certificates_of,
+    check_listeners,
+    speaks_tls,
+)
+from dockreg_tx.logs import Threshold, line_observer
 from dockreg_tx.preparation import clear_passing_files, make_ballast, prepare_database, prepare_keys
 from dockreg_tx.root import RootUnusable, check_root, initialise_root
 from dockreg_tx.root_locks import RootLock
@@ -56,9 +64,12 @@ class Server(Service):
         self._layout = RootLayout(os.path.abspath(settings.storage.root))
         self._lock = RootLock(self._layout)
         self._ports: list[IListeningPort] = []
+        #: What listeners show, this process's one for metrics included.
+        self._certificates: Certificates
         #: Where /metrics is alone.
         self._metrics_ports: list[IListeningPort] = []
         self._rendering = ThreadBlocking(reactor=reactor, name="dockreg-metrics", threads=1)
+        self._log_threshold = Threshold(settings.log.level)
         self._instance_id = ""
         self._status = ""
         #: Silent unless whoever makes us has a line to the service manager.
@@ -87,8 +98,10 @@ class Server(Service):
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """Join the application, and offer it our way of writing log lines unless twistd was told another."""
         if isinstance(parent, Componentized) and self._writes_own_log:
-            log = self._settings.log
-            parent.setComponent(ILogObserver, line_observer(sys.stdout, form=log.format, level=log.level))
+            observer = line_observer(
+                sys.stdout, form=self._settings.log.format, threshold=self._log_threshold
+            )
+            parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
@@ -116,6 +129,7 @@ class Server(Service):
 
     def _prepare(self) -> int:
         """Make the root ready, of which we are the only user, and return how many accounts it has."""
+        self._certificates = certificates_of(self._settings)
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         self._ballast = make_ballast(self._settings, self._layout)
@@ -131,7 +145,7 @@ class Server(Service):
         self._rendering.start()
         site = Site(MetricsResource(exposition), reactor=self._reactor)
         site.noisy = False
-        self._metrics_ports = bind_metrics(self._reactor, self._settings, site)
+        self._metrics_ports = bind_metrics(self._reactor, self._settings, site, self._certificates)
 
     async def _stop_serving_metrics(self) -> None:
         ports, self._metrics_ports = self._metrics_ports, []
@@ -203,7 +217,7 @@ def new_id() -> str:
 
 def settled(settings: Settings) -> tuple[object, ...]:
     """Return what only a new start can change."""
-    return settings.storage.root, settings.server, bool(settings.tls.certificate)
+    return settings.storage.root, settings.server, settings.log.format, bool(settings.tls.certificate)
 
 
 def say_refusal(reason: object) -> None:

@@ -123,7 +123,7 @@ class Log:
     level: Literal["debug", "info", "warn", "error", "critical"] = _setting(
         choice("debug", "info", "warn", "error", "critical"), "info"
     )
-    access: Literal["combined", "none"] = _setting(choice("combined", "none"), "combined")
+    access: Literal["combined", "json", "none"] = _setting(choice("combined", "json", "none"), "combined")
     audit_file: str = _setting(text(), "")
     audit_pulls: bool = _setting(switch(), False)
     wire: bool = _setting(switch(), False)

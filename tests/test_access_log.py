@@ -11,7 +11,7 @@ from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, entry_form
-from dockreg_tx.logs import access_fields, access_line, json_line, text_line
+from dockreg_tx.logs import access_fields, access_line, access_object, json_line, text_line
 from dockreg_tx.web.site import AccessEntry
 
 PLAIN = AccessEntry(
@@ -29,6 +29,7 @@ PLAIN = AccessEntry(
     "HTTP/1.1",
     1_800_000_000.0,
 )
+FORGED = PLAIN._replace(method="", http_version='HTTP/"1\n', status=400)
 ODD = PLAIN._replace(uri='/v2/"\\\u00e9', user_agent="a\tb", user="")
 
 
@@ -68,7 +69,7 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """A line is what the log of events would have written at the end of the request."""
-        for entry in (PLAIN, ODD):
+        for entry in (PLAIN, ODD, FORGED):
             event = {
                 "log_level": LogLevel.info,
                 "log_namespace": "dockreg.access",
@@ -81,6 +82,26 @@ class AccessLogTests(SynchronousTestCase):
                 as_json, as_text = entry_form("json", worker)(entry), entry_form("text", worker)(entry)
                 self.assertEqual(json_line(event, worker), as_json)
                 self.assertEqual(text_line(event, worker), as_text)
+
+    def test_objects(self) -> None:
+        """As JSON a line is an object of all fields, whatever form other lines have."""
+        for entry in (PLAIN, ODD, FORGED, PLAIN._replace(referer="https://a:secret@h/?token=secret")):
+            for form in ("text", "json"):
+                for worker in ({}, {"worker": 2, "pid": 4711}):
+                    line = entry_form(form, worker, access="json")(entry)
+                    found = json.loads(line)
+                    moment = found.pop("ts")
+                    self.assertTrue(moment.startswith("2027-01-15T08:00:00.0"), moment)
+                    expected = {"level": "info", "logger": "dockreg.access", **worker, **access_object(entry)}
+                    self.assertEqual(expected, found)
+                    self.assertNotIn("secret", line)
+                    self.assertNotIn("\n", line)
+
+    def test_capped(self) -> None:
+        """A client that sends long fields does not make long lines."""
+        long = PLAIN._replace(uri="/" + "x" * 60_000, user_agent="y" * 60_000, referer="z" * 60_000)
+        for form, access in (("text", "combined"), ("json", "combined"), ("text", "json")):
+            self.assertLess(len(entry_form(form, access=access)(long)), 6500)
 
     def test_time(self) -> None:
         """A line bears the time of the answer."""

@@ -47,6 +47,20 @@ def check_certificate(files: CertificateFiles, host: str, *, now: float) -> Iter
     yield _check_chain(chain)
 
 
+def check_authorities(path: str, *, now: float) -> Iterator[Check]:
+    """Yield what is good and bad about the authorities of clients."""
+    try:
+        with open(path, "rb") as file:
+            found = x509.load_pem_x509_certificates(file.read())
+    except (OSError, ValueError) as error:
+        yield Check("client_ca", State.FAIL, f"{path}: {error}")
+        return
+    at = datetime.fromtimestamp(now, UTC)
+    for each in found:
+        name, check = each.subject.rfc4514_string(), _check_time(each, at)
+        yield Check("client_ca", check.state, f"clients with a certificate by {name}: {check.text}")
+
+
 def _check_time(own: x509.Certificate, now: datetime) -> Check:
     until = own.not_valid_after_utc
     text = f"valid until {until:%Y-%m-%d %H:%M} UTC"

@@ -64,7 +64,13 @@ def _registry(settings: Settings) -> Registry | None:
     is_tls = url.startswith("https:")
     files = [each.certificate for each in certificates(settings) if needs_trust(each)] if is_tls else []
     authority = os.path.abspath(files[0]) if files else ""
-    return Registry(host_and_port(url), is_tls, _is_loopback(urlsplit(url).hostname or ""), authority)
+    return Registry(
+        host_and_port(url),
+        is_tls,
+        _is_loopback(urlsplit(url).hostname or ""),
+        authority,
+        asks_for_certificates=is_tls and bool(settings.tls.client_ca),
+    )
 
 
 def _is_loopback(host: str) -> bool:

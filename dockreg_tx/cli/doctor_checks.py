@@ -15,9 +15,16 @@ from urllib.parse import urlsplit
 
 from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.cli.certificate import CertificateFiles, check_certificate
-from dockreg_tx.cli.endpoint import NotReached, ask, endpoint_arguments, reachable_address
+from dockreg_tx.cli.certificate import CertificateFiles, check_authorities, check_certificate
+from dockreg_tx.cli.endpoint import (
+    CertificateWanted,
+    NotReached,
+    ask,
+    is_certificate_wanted,
+    reachable_address,
+)
 from dockreg_tx.cli.findings import Check, State
+from dockreg_tx.endpoint_strings import endpoint_arguments, ssl_arguments
 from dockreg_tx.root import RootUnusable, check_root, filesystem_type
 from dockreg_tx.settings import Settings
 
@@ -115,8 +122,8 @@ def certificates(settings: Settings) -> list[CertificateFiles]:
     for text in settings.server.listen:
         plain, named = endpoint_arguments(text)
         if plain[0] == "ssl":
-            key = named.get("privateKey", "server.pem")
-            found.append(CertificateFiles(named.get("certKey", key), key))
+            arguments = ssl_arguments(text)
+            found.append(CertificateFiles(arguments["certKey"], arguments["privateKey"]))
         elif plain[0] == "tls":
             directory = named.get("path") or (plain[1] if len(plain) > 1 else "")
             # Each file holds a certificate with its key.
@@ -128,6 +135,8 @@ def check_listeners(settings: Settings, host: str, *, now: float) -> Iterator[Ch
     """Yield what is good and bad about certificates and listeners."""
     for files in certificates(settings):
         yield from check_certificate(files, host, now=now)
+    if settings.tls.client_ca:
+        yield from check_authorities(settings.tls.client_ca, now=now)
     for text in settings.server.listen:
         address = reachable_address(text, settings)
         if address is None:
@@ -135,6 +144,8 @@ def check_listeners(settings: Settings, host: str, *, now: float) -> Iterator[Ch
         try:
             ask(address, "/readyz", timeout_seconds=TIMEOUT_SECONDS)
             yield Check("server", State.OK, f"{address} is ready")
+        except CertificateWanted as error:
+            yield Check("server", State.OK, str(error))
         except NotReached as error:
             yield Check("server", State.WARN, f"{error}; is the server running?")
 
@@ -170,6 +181,8 @@ def _ask_public_url(url: str) -> Check:
         error.close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if is_certificate_wanted(reason):
+            return Check("public_url", State.OK, f"{url} asks for a client's certificate")
         hint = "; clients need its authority, see below" if isinstance(reason, ssl.SSLError) else ""
         return Check("public_url", State.FAIL, f"{url} does not answer: {reason}{hint}")
     if version is None or status not in {200, 401}:

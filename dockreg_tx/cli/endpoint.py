@@ -8,6 +8,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+from dockreg_tx.endpoint_strings import endpoint_arguments
 from dockreg_tx.listeners import speaks_tls
 from dockreg_tx.settings import Settings
 
@@ -15,8 +16,20 @@ _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 _WEB_PORTS = {True: 443, False: 80}
 
 
+#: What OpenSSL calls the alert of a server that wants a client's certificate: of TLS 1.3, and of older ones.
+_CERTIFICATE_WANTED = frozenset(
+    {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_HANDSHAKE_FAILURE", "SSLV3_ALERT_BAD_CERTIFICATE"}
+)
+#: Paths of a certificate and its key.
+Identity = tuple[str, str]
+
+
 class NotReached(Exception):
     """Nobody answers, or something else than 200; the text says what."""
+
+
+class CertificateWanted(NotReached):
+    """The server is there, and talks only to those who show a certificate that it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +48,6 @@ class Address:
         return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
 
 
-def endpoint_arguments(text: str) -> tuple[list[str], dict[str, str]]:
-    """Return the positional and the named arguments of an endpoint string, its kind being the first."""
-    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.split(r"(?<!\\):", text)]
-    named = dict(part.split("=", 1) for part in parts if "=" in part)
-    return [part for part in parts if "=" not in part], named
-
-
 def reachable_address(text: str, settings: Settings) -> Address | None:
     """Return how this machine reaches a listener; None for kinds that do not tell, such as ``systemd``."""
     plain, named = endpoint_arguments(text)
@@ -56,18 +62,21 @@ def reachable_address(text: str, settings: Settings) -> Address | None:
     return Address(_EVERYWHERE.get(interface, interface), int(port), "", speaks_tls(text, settings))
 
 
-def ask(address: Address, path: str, *, timeout_seconds: float) -> str:
-    """Return the body of a 200.
+def ask(address: Address, path: str, *, timeout_seconds: float, identity: Identity | None = None) -> str:
+    """Return the body of a 200; ``identity`` is shown to a server that asks for a certificate.
 
     Raises:
         NotReached: it is another status, or there is no answer in time.
+        CertificateWanted: there is none because of our certificate, or because we have none.
     """
-    connection = _Connection(address, timeout_seconds)
+    connection = _Connection(address, timeout_seconds, identity)
     try:
         connection.request("GET", path, headers={"Connection": "close", "User-Agent": "dockreg-healthcheck"})
         answer = connection.getresponse()
         body = answer.read(65_536).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
+        if is_certificate_wanted(error):
+            raise CertificateWanted(f"{address} asks for a client's certificate") from error
         raise NotReached(f"{address} does not answer: {error or type(error).__name__}") from error
     finally:
         connection.close()
@@ -76,12 +85,18 @@ def ask(address: Address, path: str, *, timeout_seconds: float) -> str:
     return body
 
 
+def is_certificate_wanted(error: object) -> bool:
+    """Tell whether a connection failed because the server does not accept our certificate, or wants one."""
+    return isinstance(error, ssl.SSLError) and error.reason in _CERTIFICATE_WANTED
+
+
 class _Connection(http.client.HTTPConnection):
     """One request to a listener of any kind."""
 
-    def __init__(self, address: Address, timeout_seconds: float) -> None:
+    def __init__(self, address: Address, timeout_seconds: float, identity: Identity | None) -> None:
         super().__init__(address.host or "localhost", address.port or None, timeout=timeout_seconds)
         self._address = address
+        self._identity = identity
 
     def connect(self) -> None:
         """Connect; who answers on this machine's own listener needs no certificate that we trust."""
@@ -96,6 +111,8 @@ class _Connection(http.client.HTTPConnection):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+            if self._identity is not None:
+                context.load_cert_chain(*self._identity)
             self.sock = context.wrap_socket(self.sock, server_hostname=address.host)
 
 
@@ -103,4 +120,7 @@ def host_and_port(url: str) -> str:
     """Return what image names begin with for a registry at this address."""
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0]
-    return host if re.search(r":[0-9]+$", host) else f"{host}:{_WEB_PORTS[scheme == 'https']}"
+    if re.search(r":[0-9]+$", host) or "." in host or host == "localhost":
+        return host
+    # Without a dot or a port it would be a name on Docker Hub.
+    return f"{host}:{_WEB_PORTS[scheme == 'https']}"

@@ -8,41 +8,57 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """How clients reach it; ``authority`` is a file that they must trust, empty when they do anyway."""
+    """How clients reach it; ``authority`` is a file that they must trust, empty when they do anyway.
+
+    ``asks_for_certificates``: each client has to show one of its own.
+    """
 
     host: str
     is_tls: bool
     is_loopback: bool
     authority: str
+    asks_for_certificates: bool = False
 
 
 def host_lines(registry: Registry) -> dict[str, list[str]]:
     """Return for each program what to put where; nothing where it works without."""
-    if registry.is_tls and registry.authority:
-        return _with_authority(registry)
+    if registry.is_tls and (registry.authority or registry.asks_for_certificates):
+        return _with_certificates(registry)
     if not registry.is_tls and not registry.is_loopback:
         return _insecure(registry)
     return {"docker": [], "podman": [] if registry.is_tls else _podman_insecure(registry), "containerd": []}
 
 
-def _with_authority(registry: Registry) -> dict[str, list[str]]:
-    host, authority = registry.host, registry.authority
+def _with_certificates(registry: Registry) -> dict[str, list[str]]:
+    host = registry.host
     return {
-        "docker": list(_copy(f"/etc/docker/certs.d/{host}", authority)),
-        "podman": list(_copy(f"/etc/containers/certs.d/{host}", authority)),
+        "docker": list(_copy(registry, f"/etc/docker/certs.d/{host}")),
+        "podman": list(_copy(registry, f"/etc/containers/certs.d/{host}")),
         "containerd": [
-            *_copy(f"/etc/containerd/certs.d/{host}", authority),
-            f"# /etc/containerd/certs.d/{host}/hosts.toml",
-            f'server = "https://{host}"',
-            f'[host."https://{host}"]',
-            f'  ca = "/etc/containerd/certs.d/{host}/ca.crt"',
+            *_copy(registry, f"/etc/containerd/certs.d/{host}"),
+            *_containerd_hosts(registry, f"/etc/containerd/certs.d/{host}"),
         ],
     }
 
 
-def _copy(directory: str, authority: str) -> Iterator[str]:
+def _copy(registry: Registry, directory: str) -> Iterator[str]:
     yield f"mkdir -p {directory}"
-    yield f"cp {authority} {directory}/ca.crt"
+    if registry.authority:
+        yield f"cp {registry.authority} {directory}/ca.crt"
+    if registry.asks_for_certificates:
+        yield "# The host's own certificate, by an authority of tls.client_ca, and its key:"
+        yield f"cp client.crt {directory}/client.cert"
+        yield f"install -m 600 client.key {directory}/client.key"
+
+
+def _containerd_hosts(registry: Registry, directory: str) -> Iterator[str]:
+    yield f"# {directory}/hosts.toml"
+    yield f'server = "https://{registry.host}"'
+    yield f'[host."https://{registry.host}"]'
+    if registry.authority:
+        yield f'  ca = "{directory}/ca.crt"'
+    if registry.asks_for_certificates:
+        yield f'  client = [["{directory}/client.cert", "{directory}/client.key"]]'
 
 
 def _insecure(registry: Registry) -> dict[str, list[str]]:

@@ -79,6 +79,17 @@ class Uploads:
     #: Tells that the room in reserve was given up, and cannot be had back yet: new uploads would eat it.
     is_reserve_spent: Callable[[], Awaitable[bool]] = _never
 
+    async def check_room(self) -> None:
+        """Do nothing while there is room for new uploads.
+
+        Raises:
+            StorageFull: the disk is below its low-water mark, or the room in reserve is spent.
+        """
+        if self.low_water_bytes and await self.staging.free_bytes() < self.low_water_bytes:
+            raise StorageFull
+        if await self.is_reserve_spent():
+            raise StorageFull
+
     async def begin(
         self, repository: RepositoryName, owner: str, *, algorithm: str | None = None
     ) -> UploadRecord:
@@ -97,10 +108,7 @@ class Uploads:
             raise Unsupported(
                 "unsupported digest-algorithm: use sha256 or sha512", {"digest-algorithm": algorithm[:64]}
             )
-        if self.low_water_bytes and await self.staging.free_bytes() < self.low_water_bytes:
-            raise StorageFull
-        if await self.is_reserve_spent():
-            raise StorageFull
+        await self.check_room()
         if self.ids is not None:
             return self._fresh(self.ids.new(repository, owner, algorithm or ""), repository, owner, algorithm)
         upload = self._fresh(self.new_id(), repository, owner, algorithm)

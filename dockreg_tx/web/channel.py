@@ -21,6 +21,7 @@ from dockreg_tx.oci.errors import BodyBroken
 from dockreg_tx.web import framing
 from dockreg_tx.web.channel_state import ChannelState
 from dockreg_tx.web.deadline import Deadline
+from dockreg_tx.web.patience import Patience
 from dockreg_tx.web.reader import Reader
 from dockreg_tx.web.surroundings import Surroundings
 from dockreg_tx.web.valve import Valve
@@ -34,7 +35,7 @@ PROGRESS_BYTES = 1024
 PIPELINE_BYTES = 16 * 1024
 
 
-class RegistryChannel(ChannelState, HTTPChannel):
+class RegistryChannel(ChannelState, HTTPChannel, Patience):
     """One connection of a ``RegistrySite``."""
 
     site: Surroundings
@@ -85,7 +86,7 @@ class RegistryChannel(ChannelState, HTTPChannel):
         self._is_registered = True
         self._valve = Valve(self._networkProducer)
         self.site.channel_opened(self)
-        self._deadline.set(self._limits.idle_timeout_seconds, self.loseConnection)
+        self._await_first_request()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as HTTPChannel has it
         """Tell the exchange."""

@@ -113,6 +113,10 @@ class RegistrySite(server.Site):
         self._beginning = (-1, b"")
         self._quiet: Deferred[None] | None = None
 
+    def log_accesses(self, write: Callable[[AccessEntry], None] | None) -> None:
+        """Have requests logged there from now on; None for no log."""
+        self._access_log = write
+
     @property
     def in_flight(self) -> int:
         """How many requests are being handled."""

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.logger import Logger, globalLogBeginner
 
 from dockreg_tx.listeners import StartRefused
-from dockreg_tx.logs import line_observer
+from dockreg_tx.logs import Threshold, line_observer
 from dockreg_tx.root import RootUnusable
 from dockreg_tx.settings import SettingsError
 from dockreg_tx.workers.brief import STATUS_DESCRIPTOR, Brief, read_brief, word
@@ -46,7 +46,7 @@ def begin_logging(brief: Brief) -> None:
     """Write log lines to the standard output, which the parent reads."""
     log = brief.settings().log
     who = {"worker": brief.number, "pid": os.getpid()}
-    observer = line_observer(sys.stdout, form=brief.log_form, level=log.level, worker=who)
+    observer = line_observer(sys.stdout, form=brief.log_form, threshold=Threshold(log.level), worker=who)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 

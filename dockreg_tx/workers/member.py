@@ -19,12 +19,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
 from dockreg_tx.access_log import AccessLog, entry_form
-from dockreg_tx.listeners import bind
+from dockreg_tx.listeners import bind, certificates_of
 from dockreg_tx.metrics import Counts, SharedCounts
 from dockreg_tx.preparation import make_ballast
 from dockreg_tx.service import RegistryService, keep_for_good
 from dockreg_tx.web.exposition import Exposition, Totals
-from dockreg_tx.web.site import RegistrySite
+from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
 from dockreg_tx.workers.brief import (
     COUNTS_DESCRIPTOR,
@@ -129,9 +129,12 @@ class Worker(RegistryService):
         self._say = say
         self._is_retiring = False
         # As all lines: to the standard output, which the parent reads.
-        form = entry_form(brief.log_form, {"worker": brief.number, "pid": os.getpid()})
-        self._access_log = AccessLog(sys.stdout, form, clock=reactor)
+        self._access_log = AccessLog(sys.stdout, self._entry_form(), clock=reactor)
         self._connections = ConnectionCounts(COUNTS_DESCRIPTOR)
+
+    def _entry_form(self) -> Callable[[AccessEntry], str]:
+        who = {"worker": self._brief.number, "pid": os.getpid()}
+        return entry_form(self._brief.log_form, who, access=self._settings.log.access)
 
     def _join_counts(self) -> tuple[Counts, Totals]:
         """Count where the parent and the others see it; alone, if another release laid the memory out."""
@@ -157,13 +160,14 @@ class Worker(RegistryService):
 
     def _prepare(self) -> int:
         """Join the holders of the root; the parent has made it ready."""
+        self._certificates = certificates_of(self._settings)
         self._lock.share()
         self._ballast = make_ballast(self._settings, self._layout)
         return 0
 
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         inherited = InheritedSockets(FIRST_LISTENER_DESCRIPTOR)
-        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificate)
+        ports = bind(self._reactor, self._settings, site, inherited.endpoint, self._certificates)
         for port in ports:
             accept_fairly(port, self._reactor, partial(self._connections.is_ahead, self._brief.number))
         return ports
@@ -178,10 +182,9 @@ class Worker(RegistryService):
         signal.signal(signal.SIGTERM, self._stop_on_signal)
         self._sample()
         keep_for_good()
+        self._begin_upkeep(is_for_all=self._brief.is_leader)
         if self._brief.is_leader:
-            self._begin_loops()
-        else:
-            self._look_after_gate()
+            self._read_user_file()
         self._say(word(ready=True, pid=os.getpid()))
 
     def _hold_ballast(self) -> None:
@@ -206,10 +209,10 @@ class Worker(RegistryService):
 
     async def _retire(self) -> None:
         await self._stop_accepting()
-        self._end_loops()
+        self._end_upkeep()
         self._counts.forget_shared()
         self._sample()
-        self._look_after_gate()
+        self._begin_upkeep(is_for_all=False)
         if self._site is not None:
             await self._site.retire(idle_seconds=RETIRE_IDLE_SECONDS, timeout_seconds=RETIRE_SECONDS)
 

@@ -55,7 +55,11 @@ class EventRelay:
         try:
             event = json.loads(line)
             level, logger = LogLevel.levelWithName(event["level"]), Logger(namespace=event["logger"])
-            text = f"[worker {event['worker']} pid {event['pid']}] {event['msg']}"
+            if "msg" in event:
+                text = f"[worker {event['worker']} pid {event['pid']}] {event['msg']}"
+            else:
+                # An entry of the access log in its form json.
+                text = line.decode()
         except Exception:  # noqa: BLE001 - whatever this is, it must be seen
             Logger(namespace="dockreg").warn("{line}", line=line.decode("utf-8", "replace"))
             return

@@ -12,9 +12,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from dockreg_tx import metrics
+from dockreg_tx.certificates import CERTIFICATE_INTERVAL_SECONDS, CertificateUnusable
 from dockreg_tx.listeners import StartRefused, bind, check_certificates
 from dockreg_tx.logs import line_form
 from dockreg_tx.server import DRAIN_SECONDS, Server, say_refusal
@@ -99,8 +101,18 @@ class Supervisor(Server):
 
     def _running(self) -> None:
         self._handle_signals()
+        self._look_after_certificate()
         for post in self._posts:
             self._man(post)
+
+    def _look_after_certificate(self) -> None:
+        """Show one that was replaced on our own listener; workers look after theirs."""
+        found = self._certificates.of_endpoints.get(self._settings.server.metrics_listen)
+        certificate = found or next(iter(self._certificates.directories), None)
+        if certificate is not None:
+            self._looking = LoopingCall(certificate.look)
+            self._looking.clock = self._reactor
+            self._looking.start(CERTIFICATE_INTERVAL_SECONDS)
 
     # --- workers come and go
 
@@ -187,7 +199,8 @@ class Supervisor(Server):
             found = self._load()
             settings = settle(found, self._settings)
             check_certificates(self._reactor, settings)
-        except (SettingsError, StartRefused) as error:
+            self._certificates.replace(settings)
+        except (SettingsError, StartRefused, CertificateUnusable) as error:
             _log.error("settings not reloaded, the old ones stay in force: {error}", error=error)
             return
         if (found.storage.root, found.server.listen, found.server.workers) != (
@@ -219,6 +232,7 @@ class Supervisor(Server):
                 return
             # The first one shows that the settings work.
             self._settings = settings
+            self._log_threshold.move(settings.log.level)
             self._relieve(post, worker)
         _log.info("settings reloaded")
 

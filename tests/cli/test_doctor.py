@@ -21,6 +21,7 @@ from dockreg_tx.cli.endpoint import host_and_port, reachable_address
 from dockreg_tx.cli.findings import State
 from dockreg_tx.settings import load_settings
 from tests.cli.case import CommandCase
+from tests.integration.test_listeners import write_certificate
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -134,11 +135,33 @@ class DoctorTests(CommandCase):
             DOCKREG_TLS_KEY=files.key,
         )
         self.assertIn(
-            f"cp {files.certificate} /etc/docker/certs.d/r.example.invalid:443/ca.crt",
+            f"cp {files.certificate} /etc/docker/certs.d/r.example.invalid/ca.crt",
             self.document["hosts"]["docker"],
         )
         printed = self.run_command("doctor").stdout
         self.assertIn("dockreg ", printed)
+
+    def test_clients_certificates(self) -> None:
+        """Where clients need certificates the authorities are checked, and hosts told where theirs go."""
+        files = certificate(Path(self.root), "r.example.org")
+        environ = {
+            "DOCKREG_SERVER_PUBLIC_URL": "https://r.example.invalid:5443",
+            "DOCKREG_TLS_CERTIFICATE": files.certificate,
+            "DOCKREG_TLS_KEY": files.key,
+        }
+        authority, _ = write_certificate(Path(self.root))
+        # Valid for a day.
+        self.assertEqual(["warn"], self.checks(**environ, DOCKREG_TLS_CLIENT_CA=str(authority))["client_ca"])
+        hosts = self.document["hosts"]
+        for program, room in (("docker", "docker"), ("podman", "containers")):
+            directory = f"/etc/{room}/certs.d/r.example.invalid:5443"
+            self.assertIn(f"cp {files.certificate} {directory}/ca.crt", hosts[program])
+            self.assertIn(f"cp client.crt {directory}/client.cert", hosts[program])
+            self.assertIn(f"install -m 600 client.key {directory}/client.key", hosts[program])
+        directory = "/etc/containerd/certs.d/r.example.invalid:5443"
+        line = f'  client = [["{directory}/client.cert", "{directory}/client.key"]]'
+        self.assertIn(line, hosts["containerd"])
+        self.assertEqual(["fail"], self.checks(**environ, DOCKREG_TLS_CLIENT_CA="/nowhere")["client_ca"])
 
     def test_tls_directory(self) -> None:
         """The files of a tls: endpoint hold certificate and key together, and are checked too."""
@@ -220,5 +243,6 @@ class HealthcheckTests(CommandCase):
             ("unix:/run/dockreg.sock", "unix:/run/dockreg.sock"),
         ):
             self.assertEqual(address, str(reachable_address(text, settings)))
-        self.assertEqual("r.example.org:443", host_and_port("https://r.example.org"))
+        self.assertEqual("r.example.org", host_and_port("https://r.example.org"))
+        self.assertEqual("registry:443", host_and_port("https://registry"))
         self.assertEqual("r:5000", host_and_port("http://r:5000"))

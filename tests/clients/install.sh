@@ -4,7 +4,7 @@ set -eu
 
 "$(dirname "$0")/../fronts/install.sh"
 
-packages="docker.io docker-registry wrk podman skopeo buildah curl strace iproute2 util-linux e2fsprogs xfsprogs uidmap nbdkit libnbd-bin fuse3"
+packages="docker.io docker-registry wrk podman skopeo buildah curl strace iproute2 util-linux e2fsprogs xfsprogs uidmap nbdkit libnbd-bin fuse3 prometheus"
 # For the shim that kills at a system call.
 packages="$packages gcc libc6-dev"
 # For the image and its compose files, and for signed releases.

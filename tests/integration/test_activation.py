@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration.activation import Activator, keep_descriptor_three
 from tests.integration.sockets import MIB, Connection, basic, digest_of_blocks
+from tests.integration.test_certificates import trusting
+from tests.integration.test_listeners import write_certificate
 
+#: Puts TLS around a socket.
+Wrap = Callable[[socket.socket], socket.socket]
 TOP = Path(__file__).parents[2]
 LOADERS = 4
 RESTARTS = 3
@@ -25,8 +31,8 @@ EXPOSURE_LIMIT = 2.0
 class Load:
     """Clients that make a connection for each request; the last one pushes."""
 
-    def __init__(self, port: int, authorization: str) -> None:
-        self._port, self._authorization = port, authorization
+    def __init__(self, port: int, authorization: str, wrap: Wrap | None = None) -> None:
+        self._port, self._authorization, self._wrap = port, authorization, wrap
         self.answered = [0] * LOADERS
         self.failures: list[str] = []
         self._over = threading.Event()
@@ -55,11 +61,11 @@ class Load:
                 self.failures.append(f"client {number}: {error!r}")
 
     def _ask(self, seed: int) -> int:
-        with Connection(self._port) as client:
+        with Connection(self._port, wrap=self._wrap) as client:
             return client.request("GET", "/healthz", headers={"Connection": "close"}).status
 
     def _push(self, seed: int) -> int:
-        with Connection(self._port, self._authorization) as client:
+        with Connection(self._port, self._authorization, wrap=self._wrap) as client:
             path = f"/v2/a/b/blobs/uploads/?digest={digest_of_blocks(MIB, seed)}"
             client.send_head("POST", path, {"Content-Length": str(MIB), "Connection": "close"})
             client.send_blocks(MIB, seed)
@@ -78,14 +84,16 @@ class ActivationCase(SynchronousTestCase):
         self.addCleanup(unit.close)
         return unit
 
-    def restart_under_load(self, unit: Activator) -> None:
+    def restart_under_load(
+        self, unit: Activator, wrap: Wrap | None = None, *, restarts: int = RESTARTS
+    ) -> None:
         """Restart while requests come, one for each connection, and require that all are answered."""
         unit.start()
         unit.wait_for("READY=1")
-        load = Load(unit.port, basic("admin", (unit.root / "admin-password").read_text().strip()))
+        load = Load(unit.port, basic("admin", (unit.root / "admin-password").read_text().strip()), wrap)
         load.start()
         try:
-            for _ in range(RESTARTS):
+            for _ in range(restarts):
                 self.assertEqual(0, unit.stop())
                 unit.start()
                 unit.wait_for("READY=1")
@@ -105,11 +113,35 @@ class RestartTests(ActivationCase):
         """Nor does one with two workers."""
         self.restart_under_load(self.activator("--workers", "2"))
 
+    def test_restart_with_tls(self) -> None:
+        """Nor is one lost over TLS: not while it waits to be accepted, nor in its handshake."""
+        self.restart_under_load(self.secured(), trusting().wrap_socket, restarts=1)
+
+    def test_restart_of_workers_with_tls(self) -> None:
+        """Nor with both."""
+        self.restart_under_load(self.secured("--workers", "2"), trusting().wrap_socket, restarts=1)
+
+    def secured(self, *options: str) -> Activator:
+        """Return a unit that speaks TLS."""
+        temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
+        self.addCleanup(temporary.cleanup)
+        certificate, key = write_certificate(Path(temporary.name))
+        settings = Path(temporary.name) / "dockreg.toml"
+        settings.write_text(f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n')
+        return self.activator("--config", str(settings), *options)
+
 
 class NotificationTests(ActivationCase):
     def test_life(self) -> None:
         """The manager hears readiness, signs of life, a reload with its end, and the stop."""
-        unit = self.activator()
+        self.live(self.activator())
+
+    def test_life_with_workers(self) -> None:
+        """It hears the same of a server with workers."""
+        self.live(self.activator("--workers", "2"))
+
+    def live(self, unit: Activator) -> None:
+        """Start, reload and stop."""
         unit.start()
         unit.wait_for("WATCHDOG=1")
         self.assertEqual("READY=1", unit.heard[0])
@@ -118,6 +150,8 @@ class NotificationTests(ActivationCase):
         unit.signal(signal.SIGHUP)
         unit.wait_for("RELOADING=1")
         unit.wait_for("READY=1")
+        unit.heard.clear()
+        unit.wait_for("WATCHDOG=1")
         self.assertEqual(0, unit.stop())
         unit.wait_for("STOPPING=1")
 

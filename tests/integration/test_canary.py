@@ -58,7 +58,8 @@ class CanaryCase(SynchronousTestCase):
             f'[log]\nlevel = "debug"\nformat = "{self.log_format}"\naudit_pulls = true\nwire = true\n'
             '[server]\ntrusted_proxies = ["127.0.0.0/8"]\n'
         )
-        self.server = RegistryProcess(self.directory / "root", options=["--config", str(settings)])
+        options = ["--config", str(settings), *self.options]
+        self.server = RegistryProcess(self.directory / "root", options=options)
         self.server.start()
         self.addCleanup(self.server.kill)
         #: What must be found nowhere, by what it is.
@@ -274,8 +275,9 @@ class JsonLogTests(CanaryCase):
 
 
 class TextLogTests(CanaryCase):
-    """With the log for people."""
+    """With the log for people, written by two workers."""
 
+    options = ("--workers", "2")
     log_format = "text"
 
     def test_no_hits(self) -> None:

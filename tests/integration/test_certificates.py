@@ -53,7 +53,9 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-class CertificateTests(ProcessTestCase):
+class CertificateCase(ProcessTestCase):
+    """A server with a certificate of its own."""
+
     def setUp(self) -> None:
         """Make a certificate, and settings that name it."""
         super().setUp()
@@ -66,17 +68,23 @@ class CertificateTests(ProcessTestCase):
         """Write the settings."""
         self.config.write_text(f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n{more}')
 
-    def start(self, workers: int = 1) -> RegistryProcess:
+    def endpoint(self, port: int) -> str:
+        """Return an endpoint string that names the files itself."""
+        return f"ssl:{port}:{self.key}:certKey={self.certificate}:interface=127.0.0.1"
+
+    def start(self, workers: int = 1, listen: str = "") -> RegistryProcess:
         """Start a server."""
         options = ["--config", str(self.config), "--workers", str(workers)]
-        server = RegistryProcess(self.directory / "root", port=self.port, options=options)
+        server = RegistryProcess(self.directory / "root", port=self.port, options=options, listen=listen)
         self.addCleanup(server.kill)
         server.start()
         return server
 
-    def shown(self) -> str:
+
+class CertificateTests(CertificateCase):
+    def shown(self, port: int = 0, host: str = "127.0.0.1") -> str:
         """Return the certificate that a new connection gets."""
-        return ssl.get_server_certificate(("127.0.0.1", self.port))
+        return ssl.get_server_certificate((host, port or self.port))
 
     def replace(self) -> str:
         """Replace the certificate as certbot does, and return it."""
@@ -86,22 +94,24 @@ class CertificateTests(ProcessTestCase):
             os.replace(new, old)
         return Path(self.certificate).read_text()
 
-    def wait_until_shown(self, certificate: str) -> None:
+    def wait_until_shown(self, certificate: str, port: int = 0, host: str = "127.0.0.1") -> None:
         """Return when a new connection gets this certificate."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while self.shown() != certificate:
+        while self.shown(port, host) != certificate:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)
 
-    def check_replacing(self, workers: int) -> None:
+    def check_replacing(self, workers: int, listen: str = "", metrics_port: int = 0) -> None:
         """Replace the certificate by SIGHUP and by nothing but the file, under load."""
-        server = self.start(workers)
+        server = self.start(workers, listen)
         load = Load(self.port)
         for sends_signal in (True, False):
             certificate = self.replace()
             if sends_signal:
                 os.kill(server.pid, signal.SIGHUP)
             self.wait_until_shown(certificate)
+            if metrics_port:
+                self.wait_until_shown(certificate, metrics_port)
         load.end()
         self.assertEqual([], load.failures)
         self.assertGreater(load.answered, 50)
@@ -114,6 +124,28 @@ class CertificateTests(ProcessTestCase):
     def test_replacing_with_workers(self) -> None:
         """No request fails while workers get other certificates."""
         self.check_replacing(2)
+
+    def test_replacing_of_endpoints(self) -> None:
+        """Certificates of ``ssl:`` endpoints are replaced too, that of the listener for metrics included."""
+        metrics_port = free_port()
+        self.config.write_text(f'[server]\nmetrics_listen = "{self.endpoint(metrics_port)}"\n')
+        self.check_replacing(2, self.endpoint(self.port), metrics_port)
+
+    def test_directory(self) -> None:
+        """Certificates in the directory of a ``tls:`` endpoint are replaced, too."""
+        directory = self.directory / "pem"
+        directory.mkdir()
+        pem, port = directory / "any.pem", free_port()
+        pem.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
+        server = self.start(1, f"tls:{directory}:port={port}:interface=\\:\\:1")
+        for sends_signal in (True, False):
+            certificate = self.replace()
+            (self.directory / "both").write_text(certificate + self.key.read_text())
+            os.replace(self.directory / "both", pem)
+            if sends_signal:
+                os.kill(server.pid, signal.SIGHUP)
+            self.wait_until_shown(certificate, port, "::1")
+        server.stop()
 
     def test_unusable(self) -> None:
         """A key that does not fit is named, and the old certificate stays."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.integration.server import RegistryProcess, free_port
 from tests.integration.sockets import Connection, basic
@@ -104,3 +106,18 @@ class MetricsTests(SynchronousTestCase):
             time.sleep(0.02)
         self.ask(server, REQUESTS)
         self.assertEqual(2 * REQUESTS, self.answered())
+
+    def test_promtool(self) -> None:
+        """Prometheus' own tool has nothing to say against the page of a server that works."""
+        if shutil.which("promtool") is None:
+            raise SkipTest("promtool is not installed")
+        self.ask(self.serve(2), REQUESTS)
+        done = subprocess.run(
+            ["promtool", "check", "metrics"],
+            input=self.page(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertEqual((0, ""), (done.returncode, done.stdout + done.stderr))

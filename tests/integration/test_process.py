@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import ssl
@@ -437,3 +438,11 @@ class LowWaterTests(SynchronousTestCase):
         self.assertEqual(507, refused.status)
         self.assertIn(b'"UNAVAILABLE"', refused.body)
         self.assertEqual(200, connection.request("GET", "/v2/_catalog").status)
+        with Connection(server.port) as stranger:
+            ready, debug = stranger.request("GET", "/readyz"), stranger.request("GET", "/debug/health")
+            self.assertEqual(200, stranger.request("GET", "/healthz").status)
+        self.assertEqual((503, 503), (ready.status, debug.status))
+        self.assertEqual(["space"], json.loads(ready.body)["errors"][0]["detail"]["failed"])
+        self.assertEqual(["space"], list(json.loads(debug.body)))
+        for answer in (ready, debug):
+            self.assertNotIn(str(server.root).encode(), answer.body)

@@ -162,10 +162,12 @@ class RelayTests(SynchronousTestCase):
         globalLogPublisher.addObserver(note)
         self.addCleanup(globalLogPublisher.removeObserver, note)
         said = {"level": "error", "logger": "dockreg.access", "worker": 1, "pid": 7, "msg": "{x}"}
-        EventRelay()(json.dumps(said).encode() + b"\nnonsense\n")
+        access = '{"level": "info", "logger": "dockreg.access", "worker": 1, "pid": 7, "status": 200}'
+        EventRelay()(f"{json.dumps(said)}\n{access}\nnonsense\n".encode())
         self.assertEqual(
             [
                 (LogLevel.error, "dockreg.access", "[worker 1 pid 7] {x}"),
+                (LogLevel.info, "dockreg.access", access),
                 (LogLevel.warn, "dockreg", "nonsense"),
             ],
             [(each["log_level"], each["log_namespace"], each["line"]) for each in seen],
