@@ -24,6 +24,8 @@ class Operator:
 
     root: str | None = None
     config_path: str | None = None
+    #: The user that this process became, where it was the superuser's.
+    became: int | None = None
 
     def settings(self) -> Settings:
         """Return the settings in force.
@@ -39,7 +41,8 @@ class Operator:
         layout = RootLayout(os.path.abspath(self.settings().storage.root))
         # Read before: the installation may lie where only the superuser can.
         shipped_scripts()
-        become_owner(layout.root)
+        became = become_owner(layout.root)
+        self.became = self.became if became is None else became
         return layout
 
     def note(self, action: str, **details: object) -> None:

@@ -333,7 +333,8 @@ class ExportTests(MovingCase):
     def test_refused(self) -> None:
         """What is unknown or damaged is one line, and leaves no file."""
         self.refused("export", "nothing", str(self.file))
-        self.refused("export", "library/app:nothing", str(self.file))
+        self.assertIn("dockreg repo tags", self.refused("export", "library/app:nothing", str(self.file)))
+        self.assertIn("is a directory", self.refused("export", "library/app:v1", str(self.directory)))
         path = Path(self.path(self.app.layers[0].digest))
         content = path.read_bytes()
         for damaged in (content.swapcase(), content[:-1], None):

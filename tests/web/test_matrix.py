@@ -179,6 +179,19 @@ class MatrixTests(TokenCase):
             if cell.expected != PASSWORD:
                 await self.check(expected, cell, bearer(secret), "robot as a token")
 
+    async def test_what_was_needed(self) -> None:
+        """A refusal names the right that was needed, and a repository only where there is one."""
+        reply = await self.call("GET", "/metrics", user=None)
+        self.assertEqual(
+            [{"Type": "registry", "Name": "metrics", "Action": "*"}],
+            reply.json["errors"][0]["detail"]["access"],
+        )
+        reply = await self.call("GET", "/v2/team/app/tags/list", user=None)
+        self.assertEqual(
+            [{"Type": "repository", "Name": "team/app", "Action": "pull"}],
+            reply.json["errors"][0]["detail"]["access"],
+        )
+
     async def test_strangers(self) -> None:
         """Nobody, the wrong password, a disabled user and forged tokens get nothing."""
         await self.world.records.set_disabled("puller", True, now=START)
