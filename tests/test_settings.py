@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -229,6 +230,13 @@ class RefusalTests(SettingsCase):
         path.write_bytes(b"\xff\xfe")
         error = self.assertRaises(SettingsError, load_settings, config_path=str(path), environ={}, options={})
         self.assertEqual(f"{path}: is not UTF-8 text", str(error))
+
+    def test_pipe(self) -> None:
+        """A pipe is refused: a server that reads its settings again would find nothing in it."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        error = self.assertRaises(SettingsError, load_settings, config_path=path, environ={}, options={})
+        self.assertIn("is a pipe", str(error))
 
     def test_lists(self) -> None:
         """Each item of a list is checked."""

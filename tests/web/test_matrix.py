@@ -179,19 +179,6 @@ class MatrixTests(TokenCase):
             if cell.expected != PASSWORD:
                 await self.check(expected, cell, bearer(secret), "robot as a token")
 
-    async def test_what_was_needed(self) -> None:
-        """A refusal names the right that was needed, and a repository only where there is one."""
-        reply = await self.call("GET", "/metrics", user=None)
-        self.assertEqual(
-            [{"Type": "registry", "Name": "metrics", "Action": "*"}],
-            reply.json["errors"][0]["detail"]["access"],
-        )
-        reply = await self.call("GET", "/v2/team/app/tags/list", user=None)
-        self.assertEqual(
-            [{"Type": "repository", "Name": "team/app", "Action": "pull"}],
-            reply.json["errors"][0]["detail"]["access"],
-        )
-
     async def test_strangers(self) -> None:
         """Nobody, the wrong password, a disabled user and forged tokens get nothing."""
         await self.world.records.set_disabled("puller", True, now=START)
@@ -221,6 +208,19 @@ class AnonymousMatrixTests(TokenCase):
     """Anonymous where anonymous may push to everything, and pull."""
 
     anonymous_mode = "push"
+
+    async def test_what_was_needed(self) -> None:
+        """A refusal names the right that was needed, and a repository only where there is one."""
+        for method, path, expected in [
+            ("GET", "/metrics", {"Type": "registry", "Name": "metrics", "Action": "*"}),
+            (
+                "DELETE",
+                "/v2/team/app/manifests/v1",
+                {"Type": "repository", "Name": "team/app", "Action": "delete"},
+            ),
+        ]:
+            reply = await self.call(method, path, user=None)
+            self.assertEqual([expected], reply.json["errors"][0]["detail"]["access"])
 
     async def test_anonymous(self) -> None:
         """Everything but deleting, never 403."""
