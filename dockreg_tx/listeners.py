@@ -199,7 +199,9 @@ def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None
 
 def _reason(error: BaseException | None) -> str:
     cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+    # Twisted takes a lock beside a socket's path.
+    is_locked = isinstance(error, CannotListenError) and str(cause) == "Cannot acquire lock"
+    if is_locked or (isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE):
         return "the address is in use: stop the other program or choose another port"
     if isinstance(cause, OSError) and cause.strerror:
         # The lock beside a socket's path is a symbolic link to a pid: that is its "file name".

@@ -91,6 +91,13 @@ def _output(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A device or a pipe: it must not give way to a file.
+        with open(path, "wb") as file:
+            yield file
+        return
+    # A link stays, and what it leads to is replaced.
+    path = os.path.realpath(path)
     passing = f"{path}.{new_id()[:8]}.partial"
     try:
         with open(passing, "xb") as file:

@@ -15,7 +15,7 @@ from dockreg_tx.access.grants import GrantInvalid
 from dockreg_tx.access.passwords import PasswordInvalid
 from dockreg_tx.blobs.shelf import ShelfUnusable
 from dockreg_tx.cli.operator import Operator
-from dockreg_tx.oci.errors import RegistryError
+from dockreg_tx.oci.errors import RegistryError, StoreUnavailable
 from dockreg_tx.records.copying import DatabaseDamaged
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.root import RootUnusable
@@ -113,6 +113,9 @@ class AdminGroup(click.Group):
         except UnicodeEncodeError as error:
             # The command line holds bytes that are no text.
             raise Refused(f"{error.object!r} is not UTF-8 text") from error
+        except StoreUnavailable as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise Refused(f"{error}{cause}") from error
         except _REFUSALS as error:
             raise Refused(str(error)) from error
 

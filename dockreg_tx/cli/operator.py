@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import click
+
 from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
@@ -47,7 +49,14 @@ class Operator:
 
     def note(self, action: str, **details: object) -> None:
         """Write what was done into the audit log; never a secret."""
-        log = audit_file(self.settings(), self.layout(), now=now)
+        settings, layout = self.settings(), self.layout()
+        try:
+            # The log itself tells nobody here that it cannot be written.
+            path = settings.log.audit_file or layout.audit_log
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        except OSError as error:
+            click.echo(f"dockreg: the audit log cannot be written: {path}: {error.strerror}", err=True)
+        log = audit_file(settings, layout, now=now)
         log.write({"action": action, "result": "ok", "principal": "dockreg command", **details})
 
     @contextmanager

@@ -93,6 +93,20 @@ class FrameTests(CommandCase):
         for arguments in (["fly"], ["user", "add"], ["user", "list", "--what"], ["grant", "add", "x"]):
             self.assertEqual(2, self.run_command(*arguments).exit_code, arguments)
 
+    def test_audit_log(self) -> None:
+        """What cannot be noted in the audit log is done, and said."""
+        self.done("init")
+        result = self.run_command("user", "add", "bob", DOCKREG_LOG_AUDIT_FILE="/none/audit.log")
+        self.assertEqual(0, result.exit_code)
+        self.assertIn("dockreg: the audit log cannot be written: /none/audit.log", result.stderr)
+
+    def test_database_unavailable(self) -> None:
+        """Why the database cannot be used is said."""
+        self.done("init")
+        os.unlink(os.path.join(self.root, "registry.lock"))
+        os.mkdir(os.path.join(self.root, "registry.lock"))
+        self.assertIn("Is a directory", self.refused("user", "add", "bob"))
+
     def test_no_text(self) -> None:
         """Bytes on the command line that are no text are refused in one line."""
         self.done("init")

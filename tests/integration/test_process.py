@@ -320,6 +320,15 @@ class StartRefusalTests(ProcessTestCase):
             line = self.refused("--root", str(self.directory / "root"), "--listen", listen)
         self.assertIn(str(port), line)
 
+    def test_socket_in_use(self) -> None:
+        """A socket that another server listens on is refused, and stays."""
+        path = self.directory / "socket"
+        first = self.server(self.directory / "first", "--listen", f"unix:{path}")
+        first.start()
+        line = self.refused("--root", str(self.directory / "root"), "--listen", f"unix:{path}")
+        self.assertIn("the address is in use", line)
+        self.assertTrue(path.is_socket())
+
     def test_unreadable_root(self) -> None:
         """A root that the server's user may not open is named."""
         root = self.directory / "closed" / "root"
