@@ -203,7 +203,9 @@ def new_id() -> str:
 
 def settled(settings: Settings) -> tuple[object, ...]:
     """Return what only a new start can change."""
-    return settings.storage.root, settings.server, bool(settings.tls.certificate)
+    log = settings.log
+    shown = (log.format, log.level, log.access)
+    return settings.storage.root, settings.server, bool(settings.tls.certificate), shown
 
 
 def say_refusal(reason: object) -> None:
