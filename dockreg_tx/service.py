@@ -326,7 +326,7 @@ class RegistryService(Server):
             return
         if settled(settings) != settled(self._settings):
             _log.warn(
-                "changes of storage.root, [server] and the log's format, level and access, to TLS and from it "
+                "changes of storage.root, [server], the log's format, level and access, to TLS and from it "
                 "take effect at the next start"
             )
         self._settings = settings
