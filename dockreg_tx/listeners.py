@@ -207,8 +207,12 @@ def _probe(text: str, endpoint: TCP4ServerEndpoint | TCP6ServerEndpoint) -> None
 
 def _reason(error: BaseException | None) -> str:
     cause = error.socketError if isinstance(error, CannotListenError) else error
-    if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
+    # Twisted takes a lock beside a socket's path.
+    is_locked = isinstance(error, CannotListenError) and str(cause) == "Cannot acquire lock"
+    if is_locked or (isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE):
         return "the address is in use: stop the other program or choose another port"
     if isinstance(cause, OSError) and cause.strerror:
-        return f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+        # The lock beside a socket's path is a symbolic link to a pid: that is its "file name".
+        named = isinstance(cause.filename, str) and not cause.filename.isdigit()
+        return f"{cause.strerror}: {cause.filename}" if named else cause.strerror
     return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

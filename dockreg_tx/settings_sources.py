@@ -89,6 +89,9 @@ def _from_file(path: str, kinds: Mapping[str, Kind[Any]]) -> Iterator[tuple[str,
 
 def _read_toml(path: str) -> dict[str, Any]:
     try:
+        if Path(path).is_fifo():
+            # It would be empty the second time: all its keys would be forgotten.
+            raise SettingsError(f"{path}: is a pipe: settings are read more than once, so name a file")
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error

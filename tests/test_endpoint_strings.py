@@ -45,14 +45,15 @@ class BacklogTests(SynchronousTestCase):
     """How many connections wait to be accepted."""
 
     def test_strings(self) -> None:
-        """Only TCP endpoints that do not say it themselves are told."""
+        """Only sockets of ours whose endpoint does not say it itself are told."""
         for text, expected in (
             ("tcp:5000", "tcp:5000:backlog=9"),
             ("tcp6:port=5000:interface=\\:\\:", "tcp6:port=5000:interface=\\:\\::backlog=9"),
             ("tcp:5000:127.0.0.1", "tcp:5000:127.0.0.1:backlog=9"),
             ("tcp:5000:127.0.0.1:3", "tcp:5000:127.0.0.1:3"),
             ("tcp:5000:backlog=3", "tcp:5000:backlog=3"),
-            ("unix:/run/x", "unix:/run/x"),
+            ("unix:/run/x", "unix:/run/x:backlog=9"),
+            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
         ):
             self.assertEqual(expected, with_backlog(text, 9))
             serverFromString(MemoryReactor(), with_backlog(text, 9))

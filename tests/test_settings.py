@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import ClassVar
 from hypothesis import given, settings, strategies
 from twisted.trial.unittest import SynchronousTestCase
 
+from dockreg_tx.server import settled
 from dockreg_tx.settings import DEFAULTS, Settings, SettingsError, load_settings
 from dockreg_tx.settings_sources import environment_name
 from dockreg_tx.settings_values import duration, duration_or_never, size
@@ -38,6 +40,17 @@ class SettingsCase(SynchronousTestCase):
         self.assertEqual(1, len(str(error).splitlines()))
         for part in parts:
             self.assertIn(part, str(error))
+
+
+class SettledTests(SettingsCase):
+    """What a server that runs does not take over, and so warns of."""
+
+    def test_settled(self) -> None:
+        """Where data lies, where we listen and how the log is written; not who may do what."""
+        before = settled(self.load())
+        for changed in ('[storage]\nroot = "/r"', "[server]\nworkers = 2", '[log]\nlevel = "debug"'):
+            self.assertNotEqual(before, settled(self.load(changed)), changed)
+        self.assertEqual(before, settled(self.load('[access]\nanonymous = "pull"\n[log]\nwire = true')))
 
 
 class ShippedFileTests(SettingsCase):
@@ -229,6 +242,13 @@ class RefusalTests(SettingsCase):
         path.write_bytes(b"\xff\xfe")
         error = self.assertRaises(SettingsError, load_settings, config_path=str(path), environ={}, options={})
         self.assertEqual(f"{path}: is not UTF-8 text", str(error))
+
+    def test_pipe(self) -> None:
+        """A pipe is refused: a server that reads its settings again would find nothing in it."""
+        path = self.mktemp()
+        os.mkfifo(path)
+        error = self.assertRaises(SettingsError, load_settings, config_path=path, environ={}, options={})
+        self.assertIn("is a pipe", str(error))
 
     def test_lists(self) -> None:
         """Each item of a list is checked."""

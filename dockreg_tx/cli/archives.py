@@ -25,7 +25,7 @@ from dockreg_tx.moving.archive import (
 )
 from dockreg_tx.moving.layout import Entry, LayoutImport, Shelf, read_index
 from dockreg_tx.moving.names import ImageName, parse_image_name
-from dockreg_tx.moving.report import Report
+from dockreg_tx.moving.report import Finding, Report
 from dockreg_tx.moving.tars import ArchiveRefused, Counted, Peekable
 from dockreg_tx.oci.errors import NameInvalid, TagInvalid
 from dockreg_tx.preparation import run_inline
@@ -63,7 +63,8 @@ def oci(operator: Operator, path: str, target: ImageName | None, as_json: bool) 
         _import(operator, path, target, as_json=as_json, is_docker=False)
         return
     with _refusals():
-        bytes_ = moving_bytes(operator, (Way.REFLINK, Way.COPY))
+        with operator.records():
+            bytes_ = moving_bytes(operator, (Way.REFLINK, Way.COPY))
         try:
             with open(os.path.join(path, INDEX), "rb") as file:
                 entries = read_index(file.read(DOCUMENT_LIMIT_BYTES))
@@ -123,7 +124,13 @@ def _take(
     operator.note("import.layout", tags=report.tags, manifests=report.manifests)
     show(report.document(), lines(report, {}), as_json=as_json)
     if report.findings and not report.manifests + report.present:
-        raise Refused("nothing was taken over" + ("" if target else ": say --as NAME:TAG if it has no name"))
+        raise Refused(f"nothing was taken over{_hint(report)}")
+
+
+def _hint(report: Report) -> str:
+    if Finding.UNNAMED in report.findings:
+        return ": say --as NAME:TAG, since it carries no name"
+    return ": it is not whole; make it again, or fetch it again"
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from glob import escape, glob
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from dockreg_tx import __version__
 from dockreg_tx.blobs.layout import RootLayout
@@ -69,6 +70,8 @@ def check_storage(settings: Settings, layout: RootLayout, *, now: float) -> Iter
         yield Check(
             "filesystem", State.WARN, f"{root} is on {fleeting}: it will not outlive this machine's restart"
         )
+    if os.path.exists(layout.database):
+        yield _check_database(layout)
     yield from _check_space(settings, root)
     yield _check_clock(layout, now)
 
@@ -92,13 +95,25 @@ def _check_permissions(layout: RootLayout) -> Iterator[Check]:
         yield Check("root", State.OK, f"{layout.root} belongs to user {status.st_uid} and can be written")
 
 
+def _check_database(layout: RootLayout) -> Check:
+    """Look at its head and its tables; dockreg verify looks at all."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(layout.database)}?mode=ro", uri=True)) as database:
+            ((count,),) = database.execute("SELECT count(*) FROM repositories")
+    except sqlite3.Error as error:
+        text = f"{layout.database} cannot be read: {error}; stop the server, and run dockreg rebuild-index"
+        return Check("database", State.FAIL, text)
+    return Check("database", State.OK, f"{count} repositories; dockreg verify reads everything")
+
+
 def _check_space(settings: Settings, root: str) -> Iterator[Check]:
     status = os.statvfs(root)
     free, low = status.f_bavail * status.f_frsize, settings.storage.low_water_bytes
-    text = f"{free / 2**30:.1f} GiB free, low_water is {low / 2**30:.1f} GiB"
-    is_set = settings.found["storage.low_water"].source != "default"
-    is_low = free < (low if is_set else min(low, status.f_blocks * status.f_frsize // 10))
-    yield Check("disk", State.FAIL if is_low else State.OK, f"{text}{': uploads get 507' if is_low else ''}")
+    if settings.found["storage.low_water"].source == "default":
+        low = min(low, status.f_blocks * status.f_frsize // 10)
+    is_low = free < low
+    text = f"{free / 2**20:,.0f} MiB free, uploads need {low / 2**20:,.0f} MiB"
+    yield Check("disk", State.FAIL if is_low else State.OK, f"{text}{': they get 507' if is_low else ''}")
     if status.f_files and status.f_favail < status.f_files // 100:
         yield Check("disk", State.WARN, f"{status.f_favail} inodes are left")
 

@@ -17,7 +17,7 @@ from dockreg_tx.cli.operator import Operator
 from dockreg_tx.moving.export import Export
 from dockreg_tx.moving.names import ImageName
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import BlobUnknown
+from dockreg_tx.oci.errors import BlobUnknown, ManifestUnknown
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.preparation import run_inline
 
@@ -49,13 +49,15 @@ def export(operator: Operator, names: tuple[str, ...], path: str, wanted: str, r
     """
     if path == "-" and sys.stdout.isatty():
         raise Refused("an archive is nothing for a terminal: name a FILE, or redirect the output")
-    bytes_ = moving_bytes(operator, ())
+    if os.path.isdir(path):
+        raise Refused(f"{path} is a directory: name a FILE")
     with operator.records() as records:
+        bytes_ = moving_bytes(operator, ())
         work = Export(
             records=records, browse=records, bytes_=bytes_, platform=wanted, with_referrers=referrers
         )
         for name, digest in map(_parse, names):
-            run_inline(work.add(name, digest))
+            _add(work, name, digest)
     for digest in work.lacking:
         click.echo(f"dockreg: {digest} is named by an index, and is not here: exported without it", err=True)
     try:
@@ -63,6 +65,16 @@ def export(operator: Operator, names: tuple[str, ...], path: str, wanted: str, r
             work.write(file, bytes_.pieces, progress)
     except BlobUnknown as error:
         raise Refused(f"{error.message}: run dockreg verify; nothing was exported") from error
+
+
+def _add(work: Export, name: ImageName, digest: Digest | None) -> None:
+    try:
+        run_inline(work.add(name, digest))
+    except ManifestUnknown as error:
+        if name.tag is None or digest is not None:
+            raise
+        place = name.repository.text
+        raise Refused(f"there is no tag {place}:{name.tag}: dockreg repo tags {place} shows all") from error
 
 
 def _parse(text: str) -> tuple[ImageName, Digest | None]:
@@ -79,6 +91,13 @@ def _output(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if os.path.exists(path) and not os.path.isfile(path):
+        # A device or a pipe: it must not give way to a file.
+        with open(path, "wb") as file:
+            yield file
+        return
+    # A link stays, and what it leads to is replaced.
+    path = os.path.realpath(path)
     passing = f"{path}.{new_id()[:8]}.partial"
     try:
         with open(passing, "xb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import sys
@@ -14,7 +15,7 @@ from dockreg_tx.access.grants import GrantInvalid
 from dockreg_tx.access.passwords import PasswordInvalid
 from dockreg_tx.blobs.shelf import ShelfUnusable
 from dockreg_tx.cli.operator import Operator
-from dockreg_tx.oci.errors import RegistryError
+from dockreg_tx.oci.errors import RegistryError, StoreUnavailable
 from dockreg_tx.records.copying import DatabaseDamaged
 from dockreg_tx.records.migrations import NewerDatabaseError
 from dockreg_tx.root import RootUnusable
@@ -103,11 +104,28 @@ class AdminGroup(click.Group):
         """Run the command; an error that has a reason becomes one line."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has enough: click ends in silence.
+            raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise Refused(f"{where}{error.strerror or error}") from error
+            raise Refused(f"{where}{error.strerror or error}{_who(ctx, error)}") from error
+        except UnicodeEncodeError as error:
+            # The command line holds bytes that are no text.
+            raise Refused(f"{error.object!r} is not UTF-8 text") from error
+        except StoreUnavailable as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise Refused(f"{error}{cause}") from error
         except _REFUSALS as error:
             raise Refused(str(error)) from error
+
+
+def _who(context: click.Context, error: OSError) -> str:
+    """Say whose rights were not enough, where they are not those of who typed the command."""
+    owner = context.ensure_object(Operator).became
+    if owner is None or error.errno not in {errno.EACCES, errno.EPERM}:
+        return ""
+    return f" for user {owner}, who owns the root: make it one that this user can open"
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")

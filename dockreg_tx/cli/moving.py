@@ -54,6 +54,8 @@ def registry2(operator: Operator, directory: str, mode: str, verify: bool, as_js
         top = find_tree(directory)
     except NoTree as error:
         raise Refused(str(error)) from error
+    if os.path.exists(RootLayout(top).format):
+        raise Refused(f"{directory} is a root of dockreg: dockreg backup and restore move it")
     with operator.records() as records:
         bytes_ = moving_bytes(operator, _WAYS[mode])
         with _counted(Registry2Tree(top, Report()), hidden=as_json) as progress:

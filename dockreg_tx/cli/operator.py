@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import click
+
 from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
@@ -24,6 +26,8 @@ class Operator:
 
     root: str | None = None
     config_path: str | None = None
+    #: The user that this process became, where it was the superuser's.
+    became: int | None = None
 
     def settings(self) -> Settings:
         """Return the settings in force.
@@ -39,12 +43,20 @@ class Operator:
         layout = RootLayout(os.path.abspath(self.settings().storage.root))
         # Read before: the installation may lie where only the superuser can.
         shipped_scripts()
-        become_owner(layout.root)
+        became = become_owner(layout.root)
+        self.became = self.became if became is None else became
         return layout
 
     def note(self, action: str, **details: object) -> None:
         """Write what was done into the audit log; never a secret."""
-        log = audit_file(self.settings(), self.layout(), now=now)
+        settings, layout = self.settings(), self.layout()
+        try:
+            # The log itself tells nobody here that it cannot be written.
+            path = settings.log.audit_file or layout.audit_log
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        except OSError as error:
+            click.echo(f"dockreg: the audit log cannot be written: {path}: {error.strerror}", err=True)
+        log = audit_file(settings, layout, now=now)
         log.write({"action": action, "result": "ok", "principal": "dockreg command", **details})
 
     @contextmanager

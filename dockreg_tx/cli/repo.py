@@ -18,7 +18,8 @@ from dockreg_tx.cli.frame import (
     yes_option,
 )
 from dockreg_tx.cli.operator import Operator, now
-from dockreg_tx.oci.errors import NameUnknown
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import ManifestUnknown, NameUnknown
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.preparation import run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
@@ -88,11 +89,12 @@ def remove_repository(operator: Operator, name: str, yes: bool) -> None:
     repository = RepositoryName.parse(name)
     with operator.records() as records:
         count = len(_tags(records, repository))
+        freed = _freed(operator, *run_inline(records.held_alone(repository)))
         ask(f"Remove repository {name} with its {count} tags?", yes=yes)
         if not run_inline(records.remove_repository(repository, by=BY, now=now())):
             raise NameUnknown(name)
     operator.note("repo.remove", repository=name)
-    click.echo(f"repository {name} removed with {count} tags; {_FREED}")
+    click.echo(f"repository {name} removed with {count} tags; {freed}")
 
 
 @click.group("tag", cls=AdminGroup)
@@ -115,7 +117,7 @@ def remove_tag(operator: Operator, image: str, yes: bool) -> None:
         ask(f"Remove tag {image}, which means {digest}?", yes=yes)
         run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
     operator.note("tag.remove", repository=name, reference=parsed.text, digest=digest)
-    click.echo(f"tag {image} removed; {name}@{digest} stays")
+    click.echo(f"tag {image} removed; {name}@{digest} stays{_stays(operator)}")
 
 
 @tag.command("rollback")
@@ -132,13 +134,27 @@ def rollback(operator: Operator, image: str, yes: bool) -> None:
         if not former:
             raise Refused(f"{image} never pointed anywhere else: dockreg repo history {image} shows all")
         ask(f"Point {image} at {former[0]} instead of {present or 'nothing'}?", yes=yes)
-        run_inline(records.point_tag(repository, parsed, former[0], by=BY, now=now()))
+        try:
+            run_inline(records.point_tag(repository, parsed, former[0], by=BY, now=now()))
+        except ManifestUnknown:
+            raise Refused(_gone(records, repository, former[0])) from None
     operator.note("tag.rollback", repository=repository.text, reference=parsed.text, digest=str(former[0]))
     click.echo(f"{image} means {former[0]} again")
 
 
+def _gone(records: InlineSqliteRecords, repository: RepositoryName, digest: Digest) -> str:
+    """Say how a manifest that was deleted may come back."""
+    place = f"{repository}@{digest}"
+    for item in run_inline(records.trash()):
+        if (item.kind, item.repository, item.digest) == ("manifest", repository, digest):
+            return f"{place} was deleted: dockreg trash restore {item.id} brings it back"
+    return f"{place} was deleted and is collected: push it again"
+
+
 def _parsed(image: str) -> tuple[RepositoryName, Tag]:
-    name, _, text = image.rpartition(":")
+    name, separator, text = image.partition(":")
+    if not separator:
+        raise Refused(f"{image!r} has no tag: write NAME:TAG")
     return RepositoryName.parse(name), Tag.parse(text)
 
 
@@ -147,7 +163,23 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-_FREED = "what no other repository holds becomes free at garbage collection"
+def _stays(operator: Operator) -> str:
+    """Say when a manifest without a tag becomes free."""
+    untagged_after = operator.settings().found["gc.untagged_after"].plain
+    if untagged_after == "never":
+        return ", and nothing becomes free before it is deleted"
+    return f"; garbage collection frees it once it is {untagged_after} without any tag"
+
+
+def _freed(operator: Operator, count: int, size_bytes: int) -> str:
+    """Say what becomes free, and when."""
+    found = operator.settings().found
+    trash, grace, schedule = (found[f"gc.{key}"].plain for key in ("trash", "grace", "schedule"))
+    run = "dockreg gc" if schedule == "never" else f"garbage collection, every {schedule} or by dockreg gc,"
+    return (
+        f"{run} frees {count} blobs ({size_bytes} bytes) that no other repository holds, once they are "
+        f"{trash} in the trash (dockreg trash list) and {grace} unused"
+    )
 
 
 def _repositories(records: InlineSqliteRecords) -> Iterator[str]:

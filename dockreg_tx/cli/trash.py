@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import click
 
-from dockreg_tx.cli.frame import AdminGroup, columns, json_option, pass_operator, show
+from dockreg_tx.cli.frame import AdminGroup, Refused, columns, json_option, pass_operator, show
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.cli.repo import BY, moment
+from dockreg_tx.oci.errors import ManifestUnknown
 from dockreg_tx.preparation import run_inline
+from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.records.undelete import Deleted
+
+#: SQLite has no larger ones.
+_LARGEST_ID = 2**63 - 1
 
 
 @click.group("trash", cls=AdminGroup)
@@ -27,13 +32,13 @@ def list_trash(operator: Operator, as_json: bool) -> None:
 
 
 @trash.command("restore")
-@click.argument("trash_ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("trash_ids", metavar="ID...", type=click.IntRange(1, _LARGEST_ID), nargs=-1, required=True)
 @pass_operator
 def restore(operator: Operator, trash_ids: tuple[int, ...]) -> None:
     """Bring back deleted tags, or manifests with the tags that they had."""
     with operator.records() as records:
         for trash_id in trash_ids:
-            item = run_inline(records.undelete(trash_id, by=BY, now=now()))
+            item = _restored(records, trash_id)
             operator.note(
                 "trash.restore",
                 repository=item.repository.text,
@@ -43,6 +48,17 @@ def restore(operator: Operator, trash_ids: tuple[int, ...]) -> None:
             click.echo(
                 f"{item.repository}@{item.digest} restored: {item.kind} {' '.join(item.tags)}".rstrip()
             )
+
+
+def _restored(records: InlineSqliteRecords, trash_id: int) -> Deleted:
+    try:
+        return run_inline(records.undelete(trash_id, by=BY, now=now()))
+    except ManifestUnknown as error:
+        found = [item for item in run_inline(records.trash()) if item.id == trash_id]
+        if found:
+            place = f"{found[0].repository}@{found[0].digest}"
+            raise Refused(f"{trash_id} cannot be restored: {place} is gone; push it again") from error
+        raise Refused(f"the trash has no {trash_id}: dockreg trash list shows what it has") from error
 
 
 def _document(item: Deleted) -> dict[str, object]:

@@ -44,6 +44,10 @@ class CommandOperations(ABC):
         """Return what holds a blob; nothing when it is unknown."""
         return await self._scan(lambda reader: inspection.blob_uses(reader, digest))
 
+    async def held_alone(self, repository: RepositoryName) -> tuple[int, int]:
+        """Return how many blobs only this repository holds, and their bytes."""
+        return await self._scan(lambda reader: inspection.held_alone(reader, repository))
+
     async def trash(self) -> list[Deleted]:
         """Return deleted tags and manifests, the newest first."""
         return await self._scan(undelete.trash)

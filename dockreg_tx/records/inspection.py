@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import BlobUse, RecordedBlob, TakeContent
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
@@ -36,6 +37,23 @@ WHERE trash.digest = :digest
     OR trash.id IN (SELECT trash_id FROM trash_references WHERE trash_references.digest = :digest)
 ORDER BY 1, 2, 3
 """
+_HELD_ALONE = """
+WITH here(id) AS (SELECT id FROM repositories WHERE name = :repository),
+held(digest) AS (
+    SELECT digest FROM repository_blobs WHERE repository_id = (SELECT id FROM here)
+    UNION SELECT digest FROM manifests WHERE repository_id = (SELECT id FROM here)
+)
+SELECT count(*), coalesce(sum(size_bytes), 0) FROM blobs
+WHERE state = 'live' AND digest IN (SELECT digest FROM held)
+    AND NOT EXISTS (
+        SELECT 1 FROM repository_blobs AS other
+        WHERE other.digest = blobs.digest AND other.repository_id <> (SELECT id FROM here)
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM manifests AS other
+        WHERE other.digest = blobs.digest AND other.repository_id <> (SELECT id FROM here)
+    )
+"""
 _TOUCHED_AT = "SELECT touched_at FROM blobs WHERE digest = :digest"
 
 
@@ -53,6 +71,12 @@ def quarantine_blob(transaction: Transaction, digest: Digest, *, take: TakeConte
         return False
     transaction.undo.append(take(digest))
     return True
+
+
+def held_alone(reader: SqliteReader, repository: RepositoryName) -> tuple[int, int]:
+    """Return how many blobs only this repository holds, manifests included, and their bytes."""
+    ((count, size_bytes),) = reader.rows(_HELD_ALONE, repository=repository.text)
+    return count, size_bytes
 
 
 def blob_uses(reader: SqliteReader, digest: Digest) -> list[BlobUse]:

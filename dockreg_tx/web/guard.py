@@ -232,7 +232,7 @@ class Guard:
         if principal.is_anonymous:
             return Unauthorized(
                 f"authentication required to {right}{where}: log in to this registry",
-                {"access": [{"Type": "repository", "Name": str(target.repository), "Action": right}]},
+                _needed(right, target.repository),
             )
         grant = right if target.repository is None else f"{right}:{target.repository}"
         who = f"user {principal.name}" if principal.robot_id is None else f"this token of {principal.name}"
@@ -265,6 +265,13 @@ class InsufficientScope(Unauthorized):
     def __init__(self, message: str, scopes: Sequence[Scope]) -> None:
         super().__init__(message, reason="insufficient_scope")
         self.scopes = tuple(scopes)
+
+
+def _needed(right: str, repository: RepositoryName | None) -> dict[str, object]:
+    """Return what a refusal says of the right, as distribution's do."""
+    if repository is None:
+        return {"access": [{"Type": "registry", "Name": right, "Action": "*"}]}
+    return {"access": [{"Type": "repository", "Name": repository.text, "Action": right}]}
 
 
 def _scopes(right: str, repository: RepositoryName | None) -> tuple[Scope, ...]:

@@ -113,6 +113,13 @@ class DoctorTests(CommandCase):
         self.assertEqual(["fail"], self.checks()["root"])
         self.assertEqual(["warn"], self.checks(DOCKREG_STORAGE_ROOT=self.mktemp())["root"])
 
+    def test_database(self) -> None:
+        """A damaged database fails, and says what mends it."""
+        self.assertEqual(["ok"], self.checks()["database"])
+        Path(self.root, "registry.db").write_bytes(b"no database" * 1000)
+        self.assertEqual(["fail"], self.checks()["database"])
+        self.assertIn("rebuild-index", self.run_command("doctor").stdout)
+
     def test_clock(self) -> None:
         """A registry that was last used in the future tells of a clock that went back."""
         os.utime(Path(self.root, "registry.db"), (2**32, 2**32))

@@ -54,6 +54,11 @@ class InitTests(CommandCase):
         """Other commands refuse a root that is not ready, by name, and do not make it."""
         for command in (["user", "list"], ["repo", "list"], ["grant", "list"], ["user", "add", "x"]):
             self.assertIn(self.root, self.refused(*command))
+        place = self.mktemp()
+        os.mkdir(place)
+        Path(place, "index.json").write_text("{}", encoding="utf-8")
+        for command in (["import", "oci", place], ["export", "app:v1", os.path.join(place, "app.tar")]):
+            self.assertIn("is not initialised", self.refused(*command))
         self.assertFalse(os.path.exists(self.root))
 
     def test_running_server(self) -> None:
@@ -87,6 +92,30 @@ class FrameTests(CommandCase):
         """A wrong command line exits with 2."""
         for arguments in (["fly"], ["user", "add"], ["user", "list", "--what"], ["grant", "add", "x"]):
             self.assertEqual(2, self.run_command(*arguments).exit_code, arguments)
+
+    def test_audit_log(self) -> None:
+        """What cannot be noted in the audit log is done, and said."""
+        self.done("init")
+        result = self.run_command("user", "add", "bob", DOCKREG_LOG_AUDIT_FILE="/none/audit.log")
+        self.assertEqual(0, result.exit_code)
+        self.assertIn("dockreg: the audit log cannot be written: /none/audit.log", result.stderr)
+
+    def test_database_unavailable(self) -> None:
+        """Why the database cannot be used is said."""
+        self.done("init")
+        os.unlink(os.path.join(self.root, "registry.lock"))
+        os.mkdir(os.path.join(self.root, "registry.lock"))
+        self.assertIn("Is a directory", self.refused("user", "add", "bob"))
+
+    def test_no_text(self) -> None:
+        """Bytes on the command line that are no text are refused in one line."""
+        self.done("init")
+        for command in (
+            ["user", "show", "b\udcff"],
+            ["grant", "list", "b\udcff"],
+            ["token", "revoke", "\udcff"],
+        ):
+            self.assertIn("is not UTF-8 text", self.refused(*command))
 
     def test_help(self) -> None:
         """Every command explains itself."""
@@ -202,6 +231,29 @@ class ProcessTests(CommandCase):
             os.lstat(Path(where) / name).st_uid for where, _, names in os.walk(self.root) for name in names
         }
         self.assertEqual({nobody}, owners)
+        closed = os.path.abspath(self.mktemp())
+        os.mkdir(closed, mode=0o700)
+        refused = subprocess.run(
+            self.command("backup", os.path.join(closed, "backup")),
+            env=self.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertIn(f"user {nobody}, who owns the root", refused.stderr)
+
+    def test_reader_goes_away(self) -> None:
+        """A reader that has enough, such as head, ends a listing without a word."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", '"$@" | true; exit 0', "sh", *self.command("config", "show")],
+            env=self.environ(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        self.assertEqual("", done.stderr)
 
     def test_json_is_whole(self) -> None:
         """What a listing writes to a pipe is one JSON document."""

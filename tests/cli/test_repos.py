@@ -47,13 +47,35 @@ class RepositoryTests(RepositoryCase):
         self.refused("repo", "tags", "NO")
         self.refused("repo", "remove", "no/such", "--yes")
         self.refused("tag", "remove", "team/app:v3", "--yes")
-        self.refused("tag", "remove", "v1", "--yes")
+        self.assertIn("NAME:TAG", self.refused("tag", "remove", "v1", "--yes"))
+        self.assertIn("NAME:TAG", self.refused("repo", "history", "team/app"))
 
     def test_remove_repository(self) -> None:
         """A removed repository is gone with its tags; the question comes first."""
         self.refused("repo", "remove", "team/app")
         self.assertIn("2 tags", self.done("repo", "remove", "team/app", "--yes"))
         self.assertEqual("zoo\n", self.done("repo", "list"))
+
+    def test_what_becomes_free(self) -> None:
+        """Removals say what becomes free and when; what another repository holds does not."""
+        self.assertIn("nothing becomes free", self.done("tag", "remove", "team/app:v1", "--yes"))
+        self.assertIn("0 blobs (0 bytes)", self.done("repo", "remove", "team/app", "--yes"))
+        said = self.done("repo", "remove", "zoo", "--yes")
+        self.assertIn(f"1 blobs ({len(CONTENT)} bytes)", said)
+        self.assertIn("24h in the trash", said)
+
+    def test_collected(self) -> None:
+        """What cannot come back says why, and what to do; an id that no trash can have is a usage error."""
+        with Operator(root=self.root).records() as records:
+            run_inline(records.delete_manifest(RepositoryName("zoo"), DIGEST, by="", now=3.0))
+        (item,) = self.listed("trash", "list")
+        line = self.refused("tag", "rollback", "zoo:latest", "--yes")
+        self.assertIn(f"dockreg trash restore {item['id']}", line)
+        self.done("repo", "remove", "team/app", "--yes")
+        self.done("gc", "--grace", "0s", "--yes")
+        self.assertIn("push it again", self.refused("tag", "rollback", "zoo:latest", "--yes"))
+        self.assertIn("dockreg trash list", self.refused("trash", "restore", str(item["id"])))
+        self.assertEqual(2, self.run_command("trash", "restore", str(10**30)).exit_code)
 
     def test_trash(self) -> None:
         """A removed repository comes back from the trash with its manifest and tags, once."""

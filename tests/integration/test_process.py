@@ -271,7 +271,8 @@ class StartRefusalTests(ProcessTestCase):
     def test_late_refusal(self) -> None:
         """What only shows while starting is said on standard error too."""
         line = self.refused("--root", str(self.directory / "root"), "--listen", "unix:/none/socket")
-        self.assertIn("unix:/none/socket", line)
+        # Nothing of the pid that its lock would name.
+        self.assertTrue(line.endswith("unix:/none/socket: No such file or directory"), line)
 
     def test_tls_without_certificates(self) -> None:
         """A ``tls:`` endpoint is refused when its directory is missing or holds no certificate."""
@@ -319,6 +320,15 @@ class StartRefusalTests(ProcessTestCase):
             listen = f"tcp:{port}:interface=127.0.0.1"
             line = self.refused("--root", str(self.directory / "root"), "--listen", listen)
         self.assertIn(str(port), line)
+
+    def test_socket_in_use(self) -> None:
+        """A socket that another server listens on is refused, and stays."""
+        path = self.directory / "socket"
+        first = self.server(self.directory / "first", "--listen", f"unix:{path}")
+        first.start()
+        line = self.refused("--root", str(self.directory / "root"), "--listen", f"unix:{path}")
+        self.assertIn("the address is in use", line)
+        self.assertTrue(path.is_socket())
 
     def test_unreadable_root(self) -> None:
         """A root that the server's user may not open is named."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+import stat
 import tarfile
+import threading
 from pathlib import Path
 
 from tests.integration.images import (
@@ -330,10 +333,26 @@ class ExportTests(MovingCase):
         self.assertEqual([self.app.manifest.digest], [entry["digest"] for entry in entries])
         self.assertEqual([[]], [each["RepoTags"] for each in images])
 
+    def test_no_regular_file(self) -> None:
+        """A pipe is written into and a link is followed; neither gives way to a file."""
+        pipe, received = self.directory / "pipe", []
+        os.mkfifo(pipe)
+        reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()))
+        reader.start()
+        self.done("export", "library/app:v1", str(pipe))
+        reader.join(10)
+        self.assertTrue(stat.S_ISFIFO(pipe.lstat().st_mode))
+        link = self.directory / "link"
+        link.symlink_to("target.tar")
+        self.done("export", "library/app:v1", str(link))
+        self.assertTrue(link.is_symlink())
+        self.assertEqual(received, [(self.directory / "target.tar").read_bytes()])
+
     def test_refused(self) -> None:
         """What is unknown or damaged is one line, and leaves no file."""
         self.refused("export", "nothing", str(self.file))
-        self.refused("export", "library/app:nothing", str(self.file))
+        self.assertIn("dockreg repo tags", self.refused("export", "library/app:nothing", str(self.file)))
+        self.assertIn("is a directory", self.refused("export", "library/app:v1", str(self.directory)))
         path = Path(self.path(self.app.layers[0].digest))
         content = path.read_bytes()
         for damaged in (content.swapcase(), content[:-1], None):

@@ -183,6 +183,7 @@ class CleanTests(TreeCase):
     def test_no_tree(self) -> None:
         """A directory without a tree is refused by name."""
         self.assertIn("holds no", self.refused("import", "registry2", str(self.directory)))
+        self.assertIn("dockreg backup", self.refused("import", "registry2", self.root))
 
 
 class DirtyTests(TreeCase):

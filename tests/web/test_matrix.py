@@ -209,6 +209,19 @@ class AnonymousMatrixTests(TokenCase):
 
     anonymous_mode = "push"
 
+    async def test_what_was_needed(self) -> None:
+        """A refusal names the right that was needed, and a repository only where there is one."""
+        for method, path, expected in [
+            ("GET", "/metrics", {"Type": "registry", "Name": "metrics", "Action": "*"}),
+            (
+                "DELETE",
+                "/v2/team/app/manifests/v1",
+                {"Type": "repository", "Name": "team/app", "Action": "delete"},
+            ),
+        ]:
+            reply = await self.call(method, path, user=None)
+            self.assertEqual([expected], reply.json["errors"][0]["detail"]["access"])
+
     async def test_anonymous(self) -> None:
         """Everything but deleting, never 403."""
         for cell in cells_of(registry_routes(endpoints_of(self.world, self.access.token))):
