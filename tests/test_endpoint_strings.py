@@ -53,7 +53,6 @@ class BacklogTests(SynchronousTestCase):
             ("tcp:5000:127.0.0.1:3", "tcp:5000:127.0.0.1:3"),
             ("tcp:5000:backlog=3", "tcp:5000:backlog=3"),
             ("unix:/run/x", "unix:/run/x:backlog=9"),
-            ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
         ):
             self.assertEqual(expected, with_backlog(text, 9))
             serverFromString(MemoryReactor(), with_backlog(text, 9))
