@@ -21,6 +21,7 @@ from dockreg_tx.logs import (
     combined_parts,
     printable,
     worker_text,
+    write_whole,
 )
 from dockreg_tx.web.site import AccessEntry
 
@@ -75,8 +76,7 @@ class AccessLog:
             return
         lines = [self.render(entry) for entry in entries]
         try:
-            self._out.write("\n".join([*lines, ""]))
-            self._out.flush()
+            write_whole(self._out, "\n".join([*lines, ""]))
         except (OSError, ValueError):
             # The terminal or pipe is gone; serving goes on without it.
             return

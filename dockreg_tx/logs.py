@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -41,11 +42,32 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write the line."""
         try:
-            self._out.write(self._render(event) + "\n")
-            self._out.flush()
+            write_whole(self._out, self._render(event) + "\n")
         except (OSError, ValueError):
             # The terminal or pipe is gone; serving goes on without it.
             return
+
+
+def write_whole(out: TextIO, text: str) -> None:
+    """Write all of a text and flush it.
+
+    Without a buffer, as PYTHONUNBUFFERED has it, a text stream loses the rest of what a pipe takes only in
+    part, as it does when a signal comes.
+
+    Raises:
+        OSError: the other end has gone, or does not read and must not be waited for.
+    """
+    raw = getattr(out, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        out.write(text)
+        out.flush()
+        return
+    left = memoryview(text.encode(out.encoding, "backslashreplace"))
+    while left:
+        written = raw.write(left)
+        if written is None:
+            raise BlockingIOError("the log's reader is too slow")
+        left = left[written:]
 
 
 def line_form(out: TextIO, form: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, entry_form
-from dockreg_tx.logs import access_fields, access_line, access_object, json_line, text_line
+from dockreg_tx.logs import access_fields, access_line, access_object, json_line, text_line, write_whole
 from dockreg_tx.web.site import AccessEntry
 
 PLAIN = AccessEntry(
@@ -60,6 +61,21 @@ class AccessLogTests(SynchronousTestCase):
         self.log(PLAIN)
         self.log.flush()
         self.assertEqual(("/v2/\n", []), (self.out.getvalue(), self.clock.getDelayedCalls()))
+
+    def test_unbuffered(self) -> None:
+        """What a pipe takes only in part is written to its end, also without a buffer in between."""
+        taken = bytearray()
+
+        class _Pipe(io.RawIOBase):
+            def writable(self) -> bool:
+                return True
+
+            def write(self, data: Any) -> int:
+                taken.extend(data[:7])
+                return min(7, len(data))
+
+        write_whole(io.TextIOWrapper(_Pipe(), "utf-8", write_through=True), "a long line \u00e9\n")  # type: ignore[type-var]
+        self.assertEqual("a long line \u00e9\n", taken.decode())
 
     def test_closed(self) -> None:
         """An output that has gone stops nothing."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,9 +28,14 @@ from dockreg_tx.workers.relay import Lines
 
 #: What a worker runs.
 MODULE = "dockreg_tx.workers"
-#: Log lines are read at most this often, unless there are many; a pipe holds 64 KiB.
+#: Log lines are read at most this often, unless there are many.
 GATHER_SECONDS = 0.005
 FEW_BYTES = 4096
+#: What a pipe for log lines holds, if the system grants it, and what is read of it at a time.
+#: A busy worker writes half of that at once; with less room it would wait for us in the middle.
+LOG_PIPE_BYTES = 1024 * 1024
+#: What Twisted reads of a pipe at a time.
+TWISTED_READS_BYTES = 8192
 _ERROR_LIMIT_CHARACTERS = 300
 _log = Logger(namespace="dockreg")
 
@@ -82,6 +89,25 @@ class WorkerProcess(ProcessProtocol):
             env=_environment(os.environ),
             childFDs={0: "w", 1: "r", 2: "r", STATUS_DESCRIPTOR: "r", **sockets},
         )
+        self._widen_log_pipe()
+
+    @property
+    def _log_pipe(self) -> Any:
+        """What reads log lines, None when there is nothing to read any more."""
+        return getattr(self.transport, "pipes", {}).get(1)
+
+    def _widen_log_pipe(self) -> None:
+        if self._log_pipe is not None:
+            # There is a limit to what one user may have; less works, too.
+            with suppress(OSError):
+                fcntl.fcntl(self._log_pipe.fd, fcntl.F_SETPIPE_SZ, LOG_PIPE_BYTES)
+
+    def _rest_of_log(self) -> bytes:
+        """Return what else is in the pipe for log lines; of its end Twisted learns by itself."""
+        try:
+            return b"" if self._log_pipe is None else os.read(self._log_pipe.fd, LOG_PIPE_BYTES)
+        except OSError:
+            return b""
 
     @property
     def pid(self) -> int:
@@ -120,6 +146,8 @@ class WorkerProcess(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803
         """Take log lines, errors of the interpreter, and words."""
+        if childFD == 1 and len(data) == TWISTED_READS_BYTES:
+            data += self._rest_of_log()
         lines = self._lines[childFD].feed(data)
         if not lines:
             return
@@ -135,15 +163,13 @@ class WorkerProcess(ProcessProtocol):
 
     def _let_gather(self) -> None:
         """Leave log lines in the pipe for a moment: read one by one they cost too much."""
-        reader = getattr(self.transport, "pipes", {}).get(1)
-        if reader is not None:
-            reader.stopReading()
+        if self._log_pipe is not None:
+            self._log_pipe.stopReading()
             self._reactor.callLater(GATHER_SECONDS, self._read_on)
 
     def _read_on(self) -> None:
-        reader = getattr(self.transport, "pipes", {}).get(1)
-        if reader is not None:
-            reader.startReading()
+        if self._log_pipe is not None:
+            self._log_pipe.startReading()
 
     def _note_errors(self, lines: bytes) -> None:
         for line in lines.decode("utf-8", "replace").splitlines():

@@ -7,6 +7,8 @@ from typing import TextIO
 
 from twisted.logger import Logger, LogLevel
 
+from dockreg_tx.logs import write_whole
+
 #: A worker that sends more than this without a line end is not sending lines.
 LINE_LIMIT_BYTES = 1024 * 1024
 
@@ -36,8 +38,7 @@ class DirectRelay:
     def __call__(self, lines: bytes) -> None:
         """Write whole lines in one piece."""
         try:
-            self._out.write(lines.decode("utf-8", "replace"))
-            self._out.flush()
+            write_whole(self._out, lines.decode("utf-8", "replace"))
         except (OSError, ValueError):
             # The terminal or pipe is gone; serving goes on without it.
             return

@@ -147,6 +147,22 @@ class LifeTests(WorkersTestCase):
         for line in server.output:
             json.loads(line)
 
+    def test_many_log_lines(self) -> None:
+        """However fast lines come, each arrives once and whole."""
+        server = self.workers(2)
+        request = b"GET /healthz HTTP/1.1\r\nHost: h\r\nUser-Agent: burst\r\n\r\n"
+        clients = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4)]
+        for _ in range(500):
+            for client in clients:
+                client.sendall(request)
+            for client in clients:
+                self.assertIn(b" 200 OK", client.recv(64 * 1024))
+        for client in clients:
+            client.close()
+        server.stop()
+        ids = {json.loads(line)["request_id"] for line in server.output if '"user_agent": "burst"' in line}
+        self.assertEqual(2000, len(ids))
+
     def test_request_in_flight(self) -> None:
         """SIGTERM lets an upload in flight finish on its worker; nobody takes new connections meanwhile."""
         server = self.workers(2)
