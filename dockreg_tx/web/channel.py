@@ -108,7 +108,8 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
         self._valve.open()
         self._leave_transport()
         self.transport.loseConnection()
-        self.reader.watch(self.transport, self.abort)
+        close = self.reader.watch_goodbye if self.isSecure() else self.reader.watch
+        close(self.transport, self.abort)
 
     def abort(self) -> None:
         """Close now, dropping what is not sent."""

@@ -15,6 +15,9 @@ from twisted.protocols.policies import ProtocolWrapper
 
 from dockreg_tx.web.deadline import Deadline
 
+#: A client over TLS has so long to answer the end of a connection with its own.
+GOODBYE_SECONDS = 2.0
+
 
 class Reader:
     """Counts what is sent on one connection, and gives up a client that takes nothing for too long."""
@@ -39,6 +42,21 @@ class Reader:
                 give_up()
 
         self._deadline.set(self._timeout_seconds, look)
+
+    def watch_goodbye(self, transport: object, give_up: Callable[[], object]) -> None:
+        """As ``watch``, for a connection that was closed over TLS.
+
+        Its client should say goodbye, and many never do. So only one that still has an answer to read is
+        waited for as long.
+        """
+
+        def look() -> None:
+            if unsent_bytes(transport):
+                self.watch(transport, give_up)
+            else:
+                give_up()
+
+        self._deadline.set(GOODBYE_SECONDS, look)
 
 
 def unsent_bytes(transport: object) -> int:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from pathlib import Path
 
 from cryptography import x509
@@ -116,7 +117,10 @@ class TlsTests(ProcessTestCase):
         client.do_handshake()
         shown = [link.to_cryptography() for link in client.get_peer_cert_chain() or ()]
         self.assertEqual(x509.load_pem_x509_certificates(chain.read_bytes()), shown)
+        began = time.monotonic()
         server.stop()
+        # This client does not say goodbye.
+        self.assertLess(time.monotonic() - began, 15.0)
 
 
 class UnixTests(ProcessTestCase):
