@@ -43,8 +43,6 @@ PRIVATE_ALLOWED = frozenset(
     }
 )
 LINES_LIMIT = 400
-#: One page with every seam is easier to hold in mind than several.
-LONGER_LIMITS = {"ports.py": 1300}
 
 
 def modules(folder: Path) -> Iterator[tuple[str, ast.Module]]:
@@ -215,10 +213,9 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(["B.test_x"], silent_tests(ast.parse(source)))
 
     def test_small_modules(self) -> None:
-        """No module of the package is longer than 400 lines, but for those named above."""
+        """No module of the package is longer than 400 lines."""
         for path in PACKAGE.rglob("*.py"):
-            limit = LONGER_LIMITS.get(path.relative_to(PACKAGE).as_posix(), LINES_LIMIT)
-            self.assertLessEqual(len(path.read_text(encoding="utf-8").splitlines()), limit, str(path))
+            self.assertLessEqual(len(path.read_text(encoding="utf-8").splitlines()), LINES_LIMIT, str(path))
 
     def test_plugin_folder_is_no_package(self) -> None:
         """``twisted/plugins`` has no ``__init__.py``: with one, it would hide Twisted itself."""
