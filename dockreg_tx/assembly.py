@@ -110,13 +110,21 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         disk=disk,
         note_suspect=suspects.add,
     )
+    hold = max(settings.gc.grace_seconds, settings.gc.trash_seconds, settings.uploads.expire_after_seconds)
+    clock = ClockWatch(records=records, hold_seconds=hold)
     uploads = Uploads(
         records=records,
         push_records=records,
         staging=FileUploadStaging(layout=layout, blocking=around.storage, clock=around.clock, disk=disk),
         now=around.now,
         new_id=around.new_id,
-        ids=SessionIds(instance_id=around.instance_id, random_bytes=around.random_bytes),
+        ids=SessionIds(
+            instance_id=around.instance_id,
+            random_bytes=around.random_bytes,
+            now=around.now,
+            expire_after_seconds=settings.uploads.expire_after_seconds,
+            is_steady=clock.is_steady,
+        ),
         low_water_bytes=low_water_bytes(settings, layout),
         is_reserve_spent=partial(_is_spent, around),
     )
@@ -186,8 +194,6 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     quarantine = FileTrash(
         layout=layout, blocking=around.storage, now=around.now, disk=disk, directory=layout.quarantine
     )
-    hold = max(settings.gc.grace_seconds, settings.gc.trash_seconds, settings.uploads.expire_after_seconds)
-    clock = ClockWatch(records=records, hold_seconds=hold)
     scrub = Scrub(
         records=records,
         blobs=blobs,

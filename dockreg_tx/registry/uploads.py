@@ -127,7 +127,7 @@ class Uploads:
         Raises:
             BlobUploadUnknown: there is none, or it belongs to another repository or user.
         """
-        upload = await self.records.begun_upload(key.upload_id) or self._unrecorded(key)
+        upload = await self.records.begun_upload(key.upload_id) or await self._unrecorded(key)
         if upload is None or upload.repository != key.repository:
             raise BlobUploadUnknown(key.upload_id)
         # Anonymous is nobody in particular: a client may show its credentials from some later request on.
@@ -135,12 +135,12 @@ class Uploads:
             raise BlobUploadUnknown(key.upload_id)
         return upload
 
-    def _unrecorded(self, key: SessionKey) -> UploadRecord | None:
+    async def _unrecorded(self, key: SessionKey) -> UploadRecord | None:
         """Return a session that its id alone stands for."""
         if self.ids is None:
             return None
         for owner in {ANONYMOUS, key.owner}:
-            algorithm = self.ids.algorithm(key.upload_id, key.repository, owner)
+            algorithm = await self.ids.algorithm(key.upload_id, key.repository, owner)
             if algorithm is not None:
                 return self._fresh(key.upload_id, key.repository, owner, algorithm)
         return None

@@ -288,13 +288,23 @@ class SessionTests(TestCase):
         self.assertEqual([key.upload_id], list(await world.staging.list()))
 
 
+async def _always(_now: float) -> bool:
+    return True
+
+
 class UnrecordedTests(TestCase):
     """Sessions that their id alone stands for, until they have bytes."""
 
     def setUp(self) -> None:
         """Have ids that prove where they come from."""
         self.world = World()
-        ids = SessionIds(instance_id="here", random_bytes=lambda count: bytes(range(count)))
+        ids = SessionIds(
+            instance_id="here",
+            random_bytes=lambda count: bytes(range(count)),
+            now=lambda: self.world.time,
+            expire_after_seconds=60.0,
+            is_steady=_always,
+        )
         self.uploads = replace(self.world.uploads, ids=ids)
 
     async def begun(self) -> SessionKey:
@@ -345,4 +355,12 @@ class UnrecordedTests(TestCase):
         await self.uploads.cancel(key)
         await error_of(self.uploads.find(key), BlobUploadUnknown)
         self.assertEqual(0, await self.uploads.sweep(expire_after_seconds=60.0))
+        await error_of(self.uploads.find(key), BlobUploadUnknown)
+
+    async def test_swept(self) -> None:
+        """One whose bytes were dropped for its age does not begin again."""
+        key = await self.begun()
+        await self.uploads.append_chunk(key, body(b"abc"), content_range=None)
+        self.world.time += 61.0
+        self.assertEqual(1, await self.uploads.sweep(expire_after_seconds=60.0))
         await error_of(self.uploads.find(key), BlobUploadUnknown)
