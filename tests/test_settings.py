@@ -46,11 +46,13 @@ class SettledTests(SettingsCase):
     """What a server that runs does not take over, and so warns of."""
 
     def test_settled(self) -> None:
-        """Where data lies, where we listen and how the log is written; not who may do what."""
+        """Where data lies, where we listen and the form of the log; not who may do what or what is logged."""
         before = settled(self.load())
-        for changed in ('[storage]\nroot = "/r"', "[server]\nworkers = 2", '[log]\nlevel = "debug"'):
+        for changed in ('[storage]\nroot = "/r"', "[server]\nworkers = 2", '[log]\nformat = "text"'):
             self.assertNotEqual(before, settled(self.load(changed)), changed)
-        self.assertEqual(before, settled(self.load('[access]\nanonymous = "pull"\n[log]\nwire = true')))
+        self.assertEqual(
+            before, settled(self.load('[access]\nanonymous = "pull"\n[log]\nwire = true\nlevel = "debug"'))
+        )
 
 
 class ShippedFileTests(SettingsCase):
