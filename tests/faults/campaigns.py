@@ -66,7 +66,7 @@ class Scene:
 
 
 def timed_start(server: RegistryProcess, step: Step) -> None:
-    """Start the server and note how long that took, less what it waited while other work had the processors."""
+    """Start the server and note how long that took, less what it waited while others had the processors."""
     began = time.monotonic()
     server.start()
     took_seconds = time.monotonic() - began - queued_seconds(server.pid)

@@ -29,9 +29,9 @@ run a second time with a server that was broken on purpose: they must catch it, 
 count for one version of the code that writes to disk (format and hash); when it changes, they begin anew.
 
 `make fault ONLY=kill` runs one campaign up to its goal, `make fault ONLY=kill CYCLES=100` a hundred cycles
-more; what was interrupted goes on where it was. The campaigns with disks need root, to mount them. Several may
-run at once: a restart is the time to the line that says ready, less what the server waited while others had the
-processors.
+more; what was interrupted goes on where it was. The campaigns with disks need root, to mount them. Several
+may run at once: a restart is the time to the line that says ready, less what the server waited while others
+had the processors.
 """
 
 
