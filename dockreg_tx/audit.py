@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import deque
@@ -15,6 +16,8 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.ports import Blocking, Now
 from dockreg_tx.settings import Settings
 
+#: A disk that is full or read-only may get better; that there is no such directory does not pass by itself.
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: Longer texts of clients are cut.
 TEXT_LIMIT_CHARACTERS = 300
 _log = Logger()
@@ -81,6 +84,15 @@ class AuditFile:
         status = os.fstat(self._descriptor)
         self._inode = (status.st_dev, status.st_ino)
         return self._descriptor
+
+    def problem(self) -> str:
+        """Return why nothing can ever be written to the file, or an empty text."""
+        try:
+            self._opened()
+        except OSError as error:
+            if error.errno not in _PASSING:
+                return f"cannot write the audit log {self._path}: {os.strerror(error.errno or 0)}"
+        return ""
 
     def close(self) -> None:
         """Give up the file, until the next entry."""

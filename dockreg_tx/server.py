@@ -20,6 +20,7 @@ from twisted.python.components import Componentized
 from twisted.web.server import Site
 
 from dockreg_tx import __version__
+from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blocking import ThreadBlocking
 from dockreg_tx.certificates import Certificates
@@ -130,6 +131,8 @@ class Server(Service):
     def _prepare(self) -> int:
         """Make the root ready, of which we are the only user, and return how many accounts it has."""
         self._certificates = certificates_of(self._settings)
+        if problem := audit_file(self._settings, self._layout, now=wall_clock).problem():
+            raise StartRefused(problem)
         self._lock.note_owner()
         clear_passing_files(self._layout, self._reactor)
         self._ballast = make_ballast(self._settings, self._layout)

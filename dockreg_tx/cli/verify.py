@@ -34,7 +34,7 @@ def verify(context: click.Context, operator: Operator, repair: bool, as_json: bo
     document = [
         {"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found
     ]
-    lines = [f"{item.digest}  {item.reason}{_OUTCOME[item.is_repaired]}" for item in found]
+    lines = [f"{item.digest}  {item.reason}{_outcome(item)}" for item in found]
     document += [{"row": name, "reason": _ROW_REASON, "repaired": False} for name in rows]
     document += [{"reference": text, "reason": _DANGLING_REASON, "repaired": False} for text in dangling]
     lines += [f"{name}  {_ROW_REASON}" for name in rows]
@@ -45,7 +45,12 @@ def verify(context: click.Context, operator: Operator, repair: bool, as_json: bo
 
 _ROW_REASON = "the database's row is damaged: push it anew, or restore the database from a backup"
 _DANGLING_REASON = "push the image again, or delete it"
-_OUTCOME = {False: "", True: "; moved to quarantine: push it again"}
+
+
+def _outcome(item: Damage) -> str:
+    if not item.is_repaired:
+        return ""
+    return "; push it again" if item.is_missing else "; moved to quarantine: push it again"
 
 
 def _dangling(operator: Operator, records: InlineSqliteRecords) -> list[str]:

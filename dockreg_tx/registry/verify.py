@@ -25,6 +25,8 @@ class Damage:
     is_repaired: bool = False
     #: The disk refused to read it: that may pass.
     is_unreadable: bool = False
+    #: There are no bytes at all.
+    is_missing: bool = False
 
 
 class _Changed(Exception):
@@ -71,7 +73,7 @@ class Verify:
         try:
             blob = await self.blobs.open(recorded.digest)
         except BlobUnknown:
-            return Damage(recorded.digest, "its bytes are missing")
+            return Damage(recorded.digest, "its bytes are missing", is_missing=True)
         except StoreUnavailable as error:
             return _unreadable(recorded, error)
         try:

@@ -287,6 +287,12 @@ class StartRefusalTests(ProcessTestCase):
         line = self.refused(*self.config(f'[tls]\ncertificate = "{path}"\nkey = "{path}"\n'))
         self.assertIn(path, line)
 
+    def test_audit_file(self) -> None:
+        """An audit log that can never be written is named."""
+        for path in (self.directory / "none" / "audit.log", self.directory):
+            line = self.refused(*self.config(f'[log]\naudit_file = "{path}"\n'))
+            self.assertIn(f"cannot write the audit log {path}: ", line)
+
     def test_root_is_a_file(self) -> None:
         """A root that is no directory is named."""
         (self.directory / "root").write_text("")
