@@ -45,6 +45,9 @@ class Scene:
             one should have synced: a client that is alone sees a missing fsync more often.
         check: tells what is wrong with the disk; called now and then, between fault and start.
         start: starts the server again, by way of further faults if need be.
+        takes_all: the fault takes the whole machine along. Here only a file system ends, while the server
+            lives on for some milliseconds, and an ``fdatasync`` that is under way at that moment may return
+            success for bytes that are gone. So answers count only if they came before.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class Scene:
         pushers: int = PUSHERS,
         check: Callable[[], list[str]] = list,
         start: Callable[[random.Random, Step], None] | None = None,
+        takes_all: bool = False,
     ) -> None:
         self.server = server
         self.pushers = pushers
         self.fault = fault
         self.repair = repair
         self.check = check
+        self.takes_all = takes_all
         self.start = start or (lambda _, step: timed_start(server, step))
 
 
@@ -120,10 +125,12 @@ def _one_life(
     for thread in threads:
         thread.start()
     time.sleep(chance.uniform(*LOAD_SECONDS))  # the moment of the fault is meant to be any
+    promises.is_dark = scene.takes_all
     scene.fault()
     scene.server.kill()
     for thread in threads:
         thread.join()
+    promises.is_dark = False
     # A disk without power answers 5xx; whatever is the client's fault is a fault of ours.
     step.failures += [pusher.refusal for pusher in pushers if re.search(r": 4\d\d ", pusher.refusal)]
     scene.repair()
@@ -206,6 +213,7 @@ def power_scene(*, broken: str = "", split: bool = False, filesystem: str = "ext
                     lambda: _each(disks, Disk.restore),
                     pushers=1 if broken else PUSHERS,
                     check=lambda: [line for disk in disks for line in disk.check()],
+                    takes_all=True,
                 )
             finally:
                 server.kill()

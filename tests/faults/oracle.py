@@ -46,6 +46,8 @@ class Promises:
     deleted: set[Key] = field(default_factory=set)
     sessions: list[Session] = field(default_factory=list)
     acknowledged: int = 0
+    #: The power is about to be cut, or was: nobody lives to hear an answer.
+    is_dark: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def blob_may_come(self, repository: str, content: bytes) -> None:

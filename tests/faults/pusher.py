@@ -21,6 +21,10 @@ class Refused(Exception):
     """The server answered with something else than what acknowledges."""
 
 
+class TooLate(OSError):
+    """An answer came that would never have come from a machine without power."""
+
+
 class Pusher:
     """Pushes images, mounts, moves and deletes tags and manifests, resumes uploads, until the server is gone.
 
@@ -69,6 +73,8 @@ class Pusher:
     def _ask(self, client: Connection, expected: int, method: str, path: str, body: bytes = b"") -> Answer:
         kind = {"Content-Type": OCI_MANIFEST} if "/manifests/" in path else {}
         answer = client.request(method, path, body, kind)
+        if self._promises.is_dark:
+            raise TooLate
         if answer.status != expected:
             raise Refused(f"{method} {path}: {answer.status} {answer.body[:200]!r}")
         return answer
