@@ -1,8 +1,9 @@
 """``python -m tests.faults [--only NAME] [--cycles N] [--seed N]``: the long campaigns, with their figures.
 
-Without ``--cycles`` each one runs what is missing to its goal; figures of earlier runs count as long as the
-code that writes to disk is the same. The exit status is 0 when every promise holds, and when every server
-broken on purpose was caught. Afterwards docs/durability.md is written anew.
+Without ``--cycles`` each one runs what is missing to its goal; figures of earlier runs, those that are
+checked in among them, count as long as the code that writes to disk is the same. The exit status is 0 when
+every promise holds, and when every server broken on purpose was caught. Afterwards docs/durability.md is
+written anew.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     chosen = parser.parse_args()
     log = FigureLog()
+    for entry in report.inherited(report.read_totals(), log.entries()):
+        log.append(entry)
     runner = Runner(log=log, protocol=protocol.version())
     names = [chosen.only] if chosen.only else list(CAMPAIGNS)
     results = []

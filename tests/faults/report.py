@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.catalogue import CAMPAIGNS
-from tests.faults.figures import Entry, FigureLog, figures, total
+from tests.faults.figures import Entry, FigureLog, Step, figures, total
 from tests.faults.frame import Campaign
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,9 +29,9 @@ run a second time with a server that was broken on purpose: they must catch it, 
 count for one version of the code that writes to disk (format and hash); when it changes, they begin anew.
 
 `make fault ONLY=kill` runs one campaign up to its goal, `make fault ONLY=kill CYCLES=100` a hundred cycles
-more; what was interrupted goes on where it was. The campaigns with disks need root, to mount them. Several
-may run at once: a restart is the time to the line that says ready, less what the server waited while others
-had the processors.
+more; what was interrupted goes on where it was, and figures that are checked in are added to. The campaigns
+with disks need root, to mount them. Several may run at once: a restart is the time to the line that says
+ready, less what the server waited while others had the processors.
 """
 
 
@@ -75,6 +75,39 @@ def newer(known: Mapping[str, Totals], entries: list[Entry]) -> dict[str, Totals
         if before is None or before.protocol != latest.protocol or before.cycles <= latest.cycles:
             found[name] = latest
     return dict(sorted(found.items()))
+
+
+def inherited(known: Mapping[str, Totals], entries: list[Entry]) -> list[Entry]:
+    """Return lines that stand for checked-in totals, unless the log has lines of that campaign's version."""
+    logged = {(entry.campaign, entry.protocol) for entry in entries}
+    return [
+        entry
+        for name, found in known.items()
+        if (name, found.protocol) not in logged
+        for entry in _as_entries(name, found)
+    ]
+
+
+def _as_entries(name: str, found: Totals) -> list[Entry]:
+    def entry(step: Step, seconds: float = 0.0, control: str = "") -> Entry:
+        return Entry(found.date, name, found.protocol, found.machine, 0, seconds, step, control)
+
+    earlier = "in an earlier run"
+    step = Step(
+        cycles=found.cycles,
+        acknowledged=found.acknowledged,
+        lost=[earlier] * found.lost,
+        half_visible=[earlier] * found.half_visible,
+        failures=[earlier] * found.failures,
+        counts=dict(found.counts),
+        worst=dict(found.worst),
+    )
+    controls = [
+        entry(Step(cycles=cycles, failures=[earlier]), control=control)
+        for control, cycles in found.controls.items()
+        if cycles is not None
+    ]
+    return [*controls, entry(step, found.duration_seconds)]
 
 
 def _totals(entries: list[Entry]) -> Totals:

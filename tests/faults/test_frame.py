@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.faults.figures import Entry, FigureLog, Step, Steps
 from tests.faults.frame import Campaign, Runner, whole
 from tests.faults.protocol import version
-from tests.faults.report import PAGE, newer, page, read_totals
+from tests.faults.report import PAGE, inherited, newer, page, read_totals
 
 
 class RunnerTests(SynchronousTestCase):
@@ -129,3 +129,13 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(totals, newer(totals, [self.entry("2", 10)]))
         self.assertEqual(10, newer(totals, [self.entry("3", 10)])["kill"].cycles)
         self.assertTrue(os.path.exists(PAGE))
+
+    def test_checked_in_totals_go_on(self) -> None:
+        """Totals that are checked in count for a log that begins, once, and come out as they went in."""
+        entries = [self.entry("2", 5, control="a", lost=1), self.entry("2", 900, lost=2)]
+        totals = newer({}, entries)
+        lines = inherited(totals, [])
+        self.assertEqual(totals, newer({}, lines))
+        self.assertEqual(1000, newer(totals, [*lines, self.entry("2", 100)])["kill"].cycles)
+        self.assertEqual([], inherited(totals, lines))
+        self.assertEqual(lines, inherited(totals, [self.entry("1", 10)]))
