@@ -19,6 +19,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOM := dockreg_tx tests twisted bench
 
+# Compiled once: where this is set, every start of a server or a command compiles the whole checkout anew.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: run test clients-report check bench fault durability-report dist wheels image image-base docs clean
 .DELETE_ON_ERROR:
 
