@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from dockreg_tx.oci.descriptors import NONDISTRIBUTABLE
+from dockreg_tx.oci.descriptors import nondistributable_layers
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import EnsureContent, RecordedBlob, ScrubState
 from dockreg_tx.records import checksums
@@ -156,18 +154,8 @@ def _dangling_references(reader: SqliteReader) -> list[str]:
     return [
         dangling(repository, manifest, kind, digest)
         for repository, manifest, kind, digest, content in reader.rows(_DANGLING_REFERENCES)
-        if digest not in _never_pushed(content)
+        if digest not in nondistributable_layers(content)
     ]
-
-
-def _never_pushed(content: bytes | None) -> set[str]:
-    """Return the layers of a manifest that must not be distributed."""
-    try:
-        layers = json.loads(content or b"{}").get("layers", [])
-        return {layer["digest"] for layer in layers if layer["mediaType"] in NONDISTRIBUTABLE}
-    except (ValueError, AttributeError, KeyError, TypeError):
-        # A damaged copy: whoever looks at the rows says so.
-        return set()
 
 
 def _damaged_rows(reader: SqliteReader) -> list[str]:
