@@ -5,12 +5,14 @@ from __future__ import annotations
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import BlobUse, RecordedBlob, TakeContent
+from dockreg_tx.records import statements
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
-_RECORDED_BLOBS = """
-SELECT digest, size_bytes, state = 'quarantined' FROM blobs WHERE digest > :after ORDER BY digest LIMIT :limit
-"""
+_RECORDED_BLOBS = f"""
+SELECT digest, size_bytes, state = 'quarantined' FROM blobs
+WHERE digest > :after AND {statements.is_digest("digest")} ORDER BY digest LIMIT :limit
+"""  # noqa: S608 - joins constants only
 _QUARANTINE = "UPDATE blobs SET state = 'quarantined' WHERE digest = :digest AND state = 'live'"
 _USES = """
 SELECT 'linked', repositories.name, '', '', repository_blobs.linked_at

@@ -19,8 +19,10 @@ from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
 _COLUMNS = "id, kind, repository, digest, tags, deleted_at, deleted_by"
-_TRASH = f"SELECT {_COLUMNS} FROM trash ORDER BY id DESC"  # noqa: S608 - constants
-_TRASHED = f"SELECT {_COLUMNS} FROM trash WHERE id = :id"  # noqa: S608 - constants
+# A row that has decayed is for the scrub to tell of.
+_IS_READABLE = f"json_valid(tags) AND {statements.is_digest('digest')}"
+_TRASH = f"SELECT {_COLUMNS} FROM trash WHERE {_IS_READABLE} ORDER BY id DESC"  # noqa: S608 - constants
+_TRASHED = f"SELECT {_COLUMNS} FROM trash WHERE id = :id AND {_IS_READABLE}"  # noqa: S608 - constants
 _FORGET = "DELETE FROM trash WHERE id = :id"
 _EMPTY = "DELETE FROM trash WHERE deleted_at < :before"
 # As a push would: whoever needs it again may take as long to tag it.
@@ -57,7 +59,7 @@ _CONTENT = "SELECT content FROM trash WHERE id = :id"
 _PUSHED_BY = "SELECT pushed_by FROM trash WHERE id = :id"
 _TRASHED_MANIFEST = f"""
 SELECT {_COLUMNS} FROM trash
-WHERE kind = 'manifest' AND repository = :repository AND digest = :digest
+WHERE kind = 'manifest' AND repository = :repository AND digest = :digest AND {_IS_READABLE}
 ORDER BY id DESC LIMIT 1
 """  # noqa: S608 - constants
 _CHILDREN = "SELECT digest FROM trash_references WHERE trash_id = :id AND kind = 'child'"
