@@ -48,6 +48,10 @@ class CommandOperations(ABC):
         """Return how many blobs only this repository holds, and their bytes."""
         return await self._scan(lambda reader: inspection.held_alone(reader, repository))
 
+    async def held_too(self, repository: RepositoryName) -> list[tuple[str, int, int]]:
+        """Return which others hold blobs of this repository: name, how many, and their bytes."""
+        return await self._scan(lambda reader: inspection.held_too(reader, repository))
+
     async def trash(self) -> list[Deleted]:
         """Return deleted tags and manifests, the newest first."""
         return await self._scan(undelete.trash)

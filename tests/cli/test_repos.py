@@ -61,10 +61,14 @@ class RepositoryTests(RepositoryCase):
     def test_what_becomes_free(self) -> None:
         """Removals say what becomes free and when; what another repository holds does not."""
         self.assertIn("nothing becomes free", self.done("tag", "remove", "team/app:v1", "--yes"))
-        self.assertIn("0 blobs (0 bytes)", self.done("repo", "remove", "team/app", "--yes"))
+        said = self.done("repo", "remove", "team/app", "--yes")
+        self.assertIn("0 blobs (0 bytes)", said)
+        self.assertIn(f"stays: zoo (1 blobs, {len(CONTENT)} bytes)", said)
         said = self.done("repo", "remove", "zoo", "--yes")
         self.assertIn(f"1 blobs ({len(CONTENT)} bytes)", said)
         self.assertIn("24h in the trash", said)
+        self.assertIn("0 bytes are free now", said)
+        self.assertNotIn("stays", said)
 
     def test_collected(self) -> None:
         """What cannot come back says why, and what to do; an id that no trash can have is a usage error."""
