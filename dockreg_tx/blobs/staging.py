@@ -84,7 +84,7 @@ class FileUploadStaging:
 
     async def list(self) -> Sequence[str]:
         """Return the ids of all uploads that have bytes, sorted."""
-        return [name for name in await self._blocking.run(self._names) if is_upload_id(name)]
+        return [name for name in await self._blocking.run(self._names, True) if is_upload_id(name)]
 
     async def free_bytes(self) -> int:
         """Return how much more the disk takes; asked of it at most once a second.
@@ -105,13 +105,22 @@ class FileUploadStaging:
 
     async def sweep(self) -> None:
         """Remove the passing files that a crash left; only for the holder of the root's exclusive lock."""
-        for name in await self._blocking.run(self._names):
+        for name in await self._blocking.run(self._names, False):
             if name.startswith("."):
                 await self._blocking.run(_unlink, os.path.join(self._layout.uploads, name))
 
-    def _names(self) -> Sequence[str]:
-        with refusals():
-            return sorted(os.listdir(self._layout.uploads))
+    def _names(self, are_files: bool) -> Sequence[str]:
+        """Return the names of all regular files, or of all that can be unlinked; directories are not ours."""
+        with refusals(), os.scandir(self._layout.uploads) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if (
+                    entry.is_file(follow_symlinks=False)
+                    if are_files
+                    else not entry.is_dir(follow_symlinks=False)
+                )
+            )
 
 
 def _unlink(path: str) -> None:

@@ -89,8 +89,10 @@ class FileTrash:
             self._disk.sync_directory(self._directory)
 
     def _move_back(self, name: str, digest: Digest) -> None:
-        # Never over a file that a push has put there since.
-        with suppress(FileExistsError, FileNotFoundError):
+        if not os.path.lexists(self._path(name)):
+            return
+        # Never over a file that a push has put there since. Where it cannot have its place, it stays here.
+        with suppress(FileExistsError):
             self._disk.link(self._path(name), self._layout.blob_path(digest))
         with suppress(FileNotFoundError):
             os.unlink(self._path(name))
@@ -143,10 +145,16 @@ class FileTrash:
 
 
 def _content(directory: str, algorithm: str) -> Iterator[StoredContent]:
+    if not os.path.isdir(directory):
+        # Somebody tidied up an empty one: the next start makes it again.
+        return
     for entry in os.scandir(directory):
         try:
             digest = Digest.parse(f"{algorithm}:{entry.name}")
         except DigestInvalid:
+            continue
+        if not entry.name.startswith(os.path.basename(directory)):
+            # In the wrong directory nobody finds it, and we would move what lies in the right one.
             continue
         with suppress(FileNotFoundError):
             status = entry.stat(follow_symlinks=False)

@@ -90,11 +90,12 @@ def remove_repository(operator: Operator, name: str, yes: bool) -> None:
     with operator.records() as records:
         count = len(_tags(records, repository))
         freed = _freed(operator, *run_inline(records.held_alone(repository)))
+        pinned = _pinned(run_inline(records.held_too(repository)))
         ask(f"Remove repository {name} with its {count} tags?", yes=yes)
         if not run_inline(records.remove_repository(repository, by=BY, now=now())):
             raise NameUnknown(name)
     operator.note("repo.remove", repository=name)
-    click.echo(f"repository {name} removed with {count} tags; {freed}")
+    click.echo(f"repository {name} removed with {count} tags; {freed}{pinned}")
 
 
 @click.group("tag", cls=AdminGroup)
@@ -117,7 +118,7 @@ def remove_tag(operator: Operator, image: str, yes: bool) -> None:
         ask(f"Remove tag {image}, which means {digest}?", yes=yes)
         run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
     operator.note("tag.remove", repository=name, reference=parsed.text, digest=digest)
-    click.echo(f"tag {image} removed; {name}@{digest} stays{_stays(operator)}")
+    click.echo(f"tag {image} removed; 0 bytes are free now: {name}@{digest} stays{_stays(operator)}")
 
 
 @tag.command("rollback")
@@ -177,9 +178,18 @@ def _freed(operator: Operator, count: int, size_bytes: int) -> str:
     trash, grace, schedule = (found[f"gc.{key}"].plain for key in ("trash", "grace", "schedule"))
     run = "dockreg gc" if schedule == "never" else f"garbage collection, every {schedule} or by dockreg gc,"
     return (
-        f"{run} frees {count} blobs ({size_bytes} bytes) that no other repository holds, once they are "
-        f"{trash} in the trash (dockreg trash list) and {grace} unused"
+        f"0 bytes are free now: {run} frees {count} blobs ({size_bytes} bytes) that no other "
+        f"repository holds, once they are {trash} in the trash (dockreg trash list) and {grace} unused"
     )
+
+
+def _pinned(others: list[tuple[str, int, int]]) -> str:
+    """Say what stays, and because of whom."""
+    if not others:
+        return ""
+    named = ", ".join(f"{name} ({count} blobs, {size_bytes} bytes)" for name, count, size_bytes in others[:3])
+    more = f" and {len(others) - 3} more repositories" if len(others) > 3 else ""
+    return f"; what others hold stays: {named}{more} (dockreg blob why DIGEST)"
 
 
 def _repositories(records: InlineSqliteRecords) -> Iterator[str]:

@@ -35,10 +35,11 @@ def list_trash(operator: Operator, as_json: bool) -> None:
 @click.argument("trash_ids", metavar="ID...", type=click.IntRange(1, _LARGEST_ID), nargs=-1, required=True)
 @pass_operator
 def restore(operator: Operator, trash_ids: tuple[int, ...]) -> None:
-    """Bring back deleted tags, or manifests with the tags that they had."""
+    """Bring back deleted tags, or manifests with the tags that they had; of an index, its manifests too."""
+    expects_layers = operator.settings().manifests.missing_layers != "allow"
     with operator.records() as records:
         for trash_id in trash_ids:
-            item = _restored(records, trash_id)
+            item = _restored(records, trash_id, expects_layers=expects_layers)
             operator.note(
                 "trash.restore",
                 repository=item.repository.text,
@@ -50,9 +51,9 @@ def restore(operator: Operator, trash_ids: tuple[int, ...]) -> None:
             )
 
 
-def _restored(records: InlineSqliteRecords, trash_id: int) -> Deleted:
+def _restored(records: InlineSqliteRecords, trash_id: int, *, expects_layers: bool) -> Deleted:
     try:
-        return run_inline(records.undelete(trash_id, by=BY, now=now()))
+        return run_inline(records.undelete(trash_id, by=BY, now=now(), expects_layers=expects_layers))
     except ManifestUnknown as error:
         found = [item for item in run_inline(records.trash()) if item.id == trash_id]
         if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,16 @@ class Descriptor:
     def is_nondistributable(self) -> bool:
         """Whether clients may leave the content out of the registry, for legal reasons."""
         return self.media_type in NONDISTRIBUTABLE
+
+
+def nondistributable_layers(content: bytes | None) -> set[str]:
+    """Return the digests of a manifest's layers that clients may leave out; none where it cannot be read."""
+    try:
+        layers = json.loads(content or b"{}").get("layers", [])
+        return {layer["digest"] for layer in layers if layer["mediaType"] in NONDISTRIBUTABLE}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        # A damaged copy: whoever looks at the rows says so.
+        return set()
 
 
 def parse_descriptor(value: object, path: str) -> Descriptor:

@@ -74,7 +74,7 @@ class CollectRecords(Protocol):
         ...
 
     async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Return those that no blob is recorded for."""
+        """Return those that no blob is recorded for, and no manifest names: a row alone may be lost."""
         ...
 
     async def collect_orphans(
@@ -85,7 +85,7 @@ class CollectRecords(Protocol):
         is_enough: Callable[[], bool],
         settle: SettleContent = settled,
     ) -> list[Verdict]:
-        """Move the bytes of those that no blob is recorded for, in one transaction as ``collect_blobs``."""
+        """Move the bytes of those, in one transaction as ``collect_blobs``."""
         ...
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:

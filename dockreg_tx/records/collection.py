@@ -21,8 +21,9 @@ from dockreg_tx.records import removals, statements
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
-_IS_DEAD = """
-blobs.touched_at < :touched_before
+# A row whose digest has decayed is for the scrub to tell of.
+_IS_DEAD = f"""
+blobs.touched_at < :touched_before AND {statements.is_digest("blobs.digest")}
 AND NOT EXISTS (SELECT 1 FROM manifest_references WHERE manifest_references.digest = blobs.digest)
 AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = blobs.digest)
 AND NOT EXISTS (
@@ -37,7 +38,7 @@ AND NOT EXISTS (
     JOIN trash ON trash.id = trash_references.trash_id
     WHERE trash_references.digest = blobs.digest AND trash.deleted_at >= :trashed_before
 )
-"""
+"""  # noqa: S608 - joins constants only
 # Constants only are joined.
 _DEAD_BLOBS = f"""
 SELECT blobs.digest, blobs.size_bytes, blobs.touched_at
@@ -49,10 +50,14 @@ LIMIT :limit
 _BLOB_IS_DEAD = f"SELECT 1 FROM blobs WHERE blobs.digest = :digest AND {_IS_DEAD}"  # noqa: S608
 _UNLINK_EVERYWHERE = "DELETE FROM repository_blobs WHERE digest = :digest"
 _REMOVE_BLOB = "DELETE FROM blobs WHERE digest = :digest"
-_UNKNOWN_CONTENT = """
-SELECT wanted.value FROM json_each(:digests) AS wanted
-WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = wanted.value)
+# Nobody needs it, either: of content that is needed the row alone may have decayed.
+_IS_UNKNOWN = """
+NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.digest = wanted.value)
+AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.digest = wanted.value)
+AND NOT EXISTS (SELECT 1 FROM manifest_references AS named WHERE named.digest = wanted.value)
 """
+# Constants only are joined.
+_UNKNOWN_CONTENT = f"SELECT wanted.value FROM json_each(:digests) AS wanted WHERE {_IS_UNKNOWN}"  # noqa: S608
 _BLOB_STATE = "SELECT state FROM blobs WHERE digest = :digest"
 _UNTAGGED_MANIFESTS = """
 SELECT repositories.name, manifests.digest, manifests.size_bytes, manifests.pushed_at
@@ -156,11 +161,11 @@ def collect_orphans(
     is_enough: Callable[[], bool],
     settle: SettleContent,
 ) -> list[Verdict]:
-    """Move the bytes of those that no blob is recorded for."""
+    """Move the bytes of those that no blob is recorded for, and no manifest names."""
     verdicts = _move_content(
         transaction,
         digests,
-        lambda digest: transaction.value(_BLOB_STATE, digest=str(digest)) is None,
+        lambda digest: transaction.value(_UNKNOWN_CONTENT, digests=json.dumps([str(digest)])) is not None,
         take=take,
         is_enough=is_enough,
         settle=settle,
@@ -214,7 +219,7 @@ def _forget_blob(transaction: Transaction, digest: Digest, cutoff: Cutoff) -> No
 
 
 def unknown_content(reader: SqliteReader, digests: Sequence[Digest]) -> list[Digest]:
-    """Return those that no blob is recorded for."""
+    """Return those that no blob is recorded for, and no manifest names."""
     rows = reader.rows(_UNKNOWN_CONTENT, digests=json.dumps(list(map(str, digests))))
     return [Digest.parse(digest) for (digest,) in rows]
 

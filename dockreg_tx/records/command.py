@@ -48,13 +48,21 @@ class CommandOperations(ABC):
         """Return how many blobs only this repository holds, and their bytes."""
         return await self._scan(lambda reader: inspection.held_alone(reader, repository))
 
+    async def held_too(self, repository: RepositoryName) -> list[tuple[str, int, int]]:
+        """Return which others hold blobs of this repository: name, how many, and their bytes."""
+        return await self._scan(lambda reader: inspection.held_too(reader, repository))
+
     async def trash(self) -> list[Deleted]:
         """Return deleted tags and manifests, the newest first."""
         return await self._scan(undelete.trash)
 
-    async def undelete(self, trash_id: int, *, by: str, now: float) -> Deleted:
-        """Bring back a deleted tag or manifest."""
-        return await self._write(lambda transaction: undelete.undelete(transaction, trash_id, by=by, now=now))
+    async def undelete(self, trash_id: int, *, by: str, now: float, expects_layers: bool = True) -> Deleted:
+        """Bring back a deleted tag or manifest, with what it cannot be pulled without."""
+        return await self._write(
+            lambda transaction: undelete.undelete(
+                transaction, trash_id, by=by, now=now, expects_layers=expects_layers
+            )
+        )
 
     async def tag_history(self, repository: RepositoryName, tag: Tag) -> list[TagMove]:
         """Return where a tag has pointed, the newest first."""

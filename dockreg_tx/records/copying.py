@@ -9,9 +9,12 @@ from contextlib import closing
 from urllib.parse import quote
 
 from dockreg_tx.oci.digests import Digest
+from dockreg_tx.records import statements
 from dockreg_tx.records.connections import make_file, sync_directory
 
-_LIVE_BLOBS = "SELECT digest, size_bytes FROM blobs WHERE state = 'live' ORDER BY digest"
+_LIVE_BLOBS = f"""
+SELECT digest, size_bytes FROM blobs WHERE state = 'live' AND {statements.is_digest("digest")} ORDER BY digest
+"""  # noqa: S608 - joins constants only
 _QUARANTINE = "UPDATE blobs SET state = 'quarantined' WHERE digest = ?"
 
 

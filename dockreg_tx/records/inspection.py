@@ -5,12 +5,14 @@ from __future__ import annotations
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import BlobUse, RecordedBlob, TakeContent
+from dockreg_tx.records import statements
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
-_RECORDED_BLOBS = """
-SELECT digest, size_bytes, state = 'quarantined' FROM blobs WHERE digest > :after ORDER BY digest LIMIT :limit
-"""
+_RECORDED_BLOBS = f"""
+SELECT digest, size_bytes, state = 'quarantined' FROM blobs
+WHERE digest > :after AND {statements.is_digest("digest")} ORDER BY digest LIMIT :limit
+"""  # noqa: S608 - joins constants only
 _QUARANTINE = "UPDATE blobs SET state = 'quarantined' WHERE digest = :digest AND state = 'live'"
 _USES = """
 SELECT 'linked', repositories.name, '', '', repository_blobs.linked_at
@@ -54,6 +56,27 @@ WHERE state = 'live' AND digest IN (SELECT digest FROM held)
         WHERE other.digest = blobs.digest AND other.repository_id <> (SELECT id FROM here)
     )
 """
+_HELD_TOO = """
+WITH here(id) AS (SELECT id FROM repositories WHERE name = :repository),
+held(digest) AS (
+    SELECT digest FROM repository_blobs WHERE repository_id = (SELECT id FROM here)
+    UNION SELECT digest FROM manifests WHERE repository_id = (SELECT id FROM here)
+),
+others(digest, repository_id) AS (
+    SELECT other.digest, other.repository_id
+    FROM held JOIN repository_blobs AS other ON other.digest = held.digest
+    UNION
+    SELECT other.digest, other.repository_id
+    FROM held JOIN manifests AS other ON other.digest = held.digest
+)
+SELECT repositories.name, count(*), sum(blobs.size_bytes)
+FROM others
+JOIN blobs ON blobs.digest = others.digest AND blobs.state = 'live'
+JOIN repositories ON repositories.id = others.repository_id
+WHERE others.repository_id <> (SELECT id FROM here)
+GROUP BY repositories.name
+ORDER BY 3 DESC, 1
+"""
 _TOUCHED_AT = "SELECT touched_at FROM blobs WHERE digest = :digest"
 
 
@@ -77,6 +100,14 @@ def held_alone(reader: SqliteReader, repository: RepositoryName) -> tuple[int, i
     """Return how many blobs only this repository holds, manifests included, and their bytes."""
     ((count, size_bytes),) = reader.rows(_HELD_ALONE, repository=repository.text)
     return count, size_bytes
+
+
+def held_too(reader: SqliteReader, repository: RepositoryName) -> list[tuple[str, int, int]]:
+    """Return which others hold blobs of this repository: name, how many, and their bytes; the most first."""
+    return [
+        (name, count, size_bytes)
+        for name, count, size_bytes in reader.rows(_HELD_TOO, repository=repository.text)
+    ]
 
 
 def blob_uses(reader: SqliteReader, digest: Digest) -> list[BlobUse]:

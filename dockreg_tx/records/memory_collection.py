@@ -125,8 +125,15 @@ class MemoryCollection(MemoryUpkeep):
         return True
 
     async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Return those that no blob is recorded for."""
-        return [digest for digest in digests if digest not in self._touched]
+        """Return those that no blob is recorded for, and no manifest names."""
+        return [digest for digest in digests if self._is_unknown(digest)]
+
+    def _is_unknown(self, digest: Digest) -> bool:
+        return digest not in self._touched and not any(
+            digest in known.manifests
+            or any(item.digest == digest for items in known.references.values() for item in items)
+            for known in self._repositories.values()
+        )
 
     async def collect_orphans(
         self,
@@ -136,10 +143,8 @@ class MemoryCollection(MemoryUpkeep):
         is_enough: Callable[[], bool],
         settle: SettleContent = settled,
     ) -> list[Verdict]:
-        """Move the bytes of those that no blob is recorded for."""
-        verdicts = _move_content(
-            digests, lambda digest: digest not in self._touched, take, is_enough=is_enough, settle=settle
-        )
+        """Move the bytes of those that no blob is recorded for, and no manifest names."""
+        verdicts = _move_content(digests, self._is_unknown, take, is_enough=is_enough, settle=settle)
         return list(verdicts.values())
 
     async def restore_content(self, digest: Digest, *, put_back: EnsureContent) -> bool:

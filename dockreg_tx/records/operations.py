@@ -192,7 +192,7 @@ class SqliteOperations(CommandOperations):
         )
 
     async def unknown_content(self, digests: Sequence[Digest]) -> list[Digest]:
-        """Return those that no blob is recorded for."""
+        """Return those that no blob is recorded for, and no manifest names."""
         return await self._scan(lambda reader: collection.unknown_content(reader, digests))
 
     async def collect_orphans(
@@ -203,7 +203,7 @@ class SqliteOperations(CommandOperations):
         is_enough: Callable[[], bool],
         settle: SettleContent = settled,
     ) -> list[Verdict]:
-        """Move the bytes of those that no blob is recorded for, in one transaction."""
+        """Move the bytes of those, in one transaction."""
         return await self._free(
             lambda transaction: collection.collect_orphans(
                 transaction, digests, take=take, is_enough=is_enough, settle=settle

@@ -109,7 +109,9 @@ class Rebuilder:
     def _blob(self, digest: str) -> int | None:
         """Record a blob that is on disk, once, and return its size."""
         if digest not in self._blobs:
-            size_bytes = self._content.size_of(Digest.parse(digest))
+            parsed = Digest.parse(digest)
+            # What a subject or a child is named by may be of another algorithm: nothing is stored under that.
+            size_bytes = self._content.size_of(parsed) if parsed.supported else None
             self._blobs[digest] = size_bytes
             if size_bytes is not None:
                 self._transaction.execute(

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
-from dockreg_tx.oci.descriptors import NONDISTRIBUTABLE
+from dockreg_tx.oci.descriptors import nondistributable_layers
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import EnsureContent, RecordedBlob, ScrubState
-from dockreg_tx.records import checksums
+from dockreg_tx.records import checksums, statements
 from dockreg_tx.records.operations import SqliteOperations
 from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.transactions import Transaction
 
 _RECORDED_BLOB = "SELECT digest, size_bytes, state = 'quarantined' FROM blobs WHERE digest = :digest"
-_NEWEST_BLOBS = """
-SELECT digest, size_bytes FROM blobs WHERE state = 'live' ORDER BY touched_at DESC LIMIT :limit
-"""
+_NEWEST_BLOBS = f"""
+SELECT digest, size_bytes FROM blobs
+WHERE state = 'live' AND {statements.is_digest("digest")} ORDER BY touched_at DESC LIMIT :limit
+"""  # noqa: S608 - joins constants only
 # Content in quarantine keeps its link, and is told of by itself.
 _DANGLING_REFERENCES = """
 SELECT repositories.name, manifests.digest, named.kind, named.digest, manifests.content
@@ -24,6 +23,7 @@ JOIN manifests ON manifests.id = named.manifest_id
 JOIN repositories ON repositories.id = manifests.repository_id
 WHERE named.kind IN ('config', 'layer') AND NOT EXISTS (
     SELECT 1 FROM repository_blobs AS linked
+    JOIN blobs ON blobs.digest = linked.digest
     WHERE linked.repository_id = manifests.repository_id AND linked.digest = named.digest
 )
 ORDER BY 1, 2, 3, 4
@@ -54,6 +54,12 @@ SELECT 'manifest ' || coalesce((SELECT name FROM repositories WHERE id = manifes
 FROM manifests WHERE checksum IS NOT row_checksum({checksums.MANIFEST}) ORDER BY 1
 """,  # noqa: S608
     f"SELECT 'user ' || name FROM users WHERE checksum IS NOT row_checksum({checksums.USER}) ORDER BY 1",  # noqa: S608
+    # These have no checksum, but are looked at one by one.
+    f"SELECT 'blob ' || digest FROM blobs WHERE NOT {statements.is_digest('digest')} ORDER BY 1",  # noqa: S608
+    f"""
+SELECT 'trash ' || id FROM trash
+WHERE NOT json_valid(tags) OR NOT {statements.is_digest("digest")} ORDER BY id
+""",  # noqa: S608
 )
 _SEEN = "SELECT seen_at, held_until FROM clock"
 _SEE = """
@@ -156,18 +162,8 @@ def _dangling_references(reader: SqliteReader) -> list[str]:
     return [
         dangling(repository, manifest, kind, digest)
         for repository, manifest, kind, digest, content in reader.rows(_DANGLING_REFERENCES)
-        if digest not in _never_pushed(content)
+        if digest not in nondistributable_layers(content)
     ]
-
-
-def _never_pushed(content: bytes | None) -> set[str]:
-    """Return the layers of a manifest that must not be distributed."""
-    try:
-        layers = json.loads(content or b"{}").get("layers", [])
-        return {layer["digest"] for layer in layers if layer["mediaType"] in NONDISTRIBUTABLE}
-    except (ValueError, AttributeError, KeyError, TypeError):
-        # A damaged copy: whoever looks at the rows says so.
-        return set()
 
 
 def _damaged_rows(reader: SqliteReader) -> list[str]:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+
+def is_digest(column: str) -> str:
+    """Return the condition that a column of ours holds a digest that content can have: a row may decay."""
+    return f"""(
+    {column} GLOB 'sha256:*' AND length({column}) = 71 AND substr({column}, 8) NOT GLOB '*[^0-9a-f]*'
+    OR {column} GLOB 'sha512:*' AND length({column}) = 135 AND substr({column}, 8) NOT GLOB '*[^0-9a-f]*'
+)"""
+
+
 # --- looking up -------------------------------------------------------------------------------------------
 
 BLOB = """

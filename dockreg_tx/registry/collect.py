@@ -122,12 +122,13 @@ class Collect:
         if not dry_run:
             await self.recover()
             await self.records.note_collection(now)
-        found = [decision async for decision in self._manifests(rules, now, dry_run)]
-        found += [decision async for decision in self._blobs(rules.cutoff(now), dry_run)]
-        found += [decision async for decision in self._orphans(rules.cutoff(now), dry_run)]
-        if not dry_run:
-            for decision in found:
+        found = list[Decision]()
+        async for decision in self._decisions(rules, now, dry_run):
+            if not dry_run:
+                # At once: what is gone must be on record even if the disk ends the run.
                 _note(decision)
+            found.append(decision)
+        if not dry_run:
             await self.records.empty_trash(now - rules.trash_seconds)
             await self._purge(now - rules.trash_seconds, is_everything=rules.trash_seconds == 0)
             await self.records.compact_journal(JOURNAL_BYTES)
@@ -162,6 +163,15 @@ class Collect:
 
     async def _restore(self, name: str, digest: Digest) -> bool:
         return await self.records.restore_content(digest, put_back=lambda: self.trash.put_back(name))
+
+    async def _decisions(self, rules: CollectionRules, now: float, dry_run: bool) -> AsyncIterator[Decision]:
+        for part in (
+            self._manifests(rules, now, dry_run),
+            self._blobs(rules.cutoff(now), dry_run),
+            self._orphans(rules.cutoff(now), dry_run),
+        ):
+            async for decision in part:
+                yield decision
 
     async def _blobs(self, cutoff: Cutoff, dry_run: bool) -> AsyncIterator[Decision]:
         async def collect(digests: list[Digest], pace: Pace) -> list[Verdict]:
@@ -202,7 +212,15 @@ class Collect:
         """Yield what has no record: a page for a transaction, for a shard alone has few of them."""
         page: list[StoredContent] = []
         for shard in range(_SHARDS):
-            stored = await self.trash.stored(shard)
+            try:
+                stored = await self.trash.stored(shard)
+            except StoreUnavailable as error:
+                _log.error(
+                    "the content under {shard:02x} cannot be listed, so all stays: {error}",
+                    shard=shard,
+                    error=error,
+                )
+                continue
             old = {item.digest: item for item in stored if item.modified_at < before}
             page += [old[digest] for digest in await self.records.unknown_content(list(old))] if old else []
             if len(page) >= BATCH:
@@ -226,7 +244,10 @@ class Collect:
     async def _purge(self, before: float, *, is_everything: bool) -> None:
         for entry in await self.trash.entries():
             if is_everything or entry.taken_at < before:
-                await self.trash.purge(entry.name)
+                try:
+                    await self.trash.purge(entry.name)
+                except StoreUnavailable as error:
+                    _log.error("{name} stays in the trash: {error}", name=entry.name, error=error)
 
 
 async def _remove(

@@ -300,6 +300,17 @@ class DurabilityTests(FileStagingCase):
         self.successResultOf(self.files.sweep())
         self.assertEqual([UPLOAD], os.listdir(self.layout.uploads))
 
+    def test_strange_directories(self) -> None:
+        """Directories and links that somebody made here are left alone, and end no sweep."""
+        for name in (".snapshot", "lost+found", "folder"):
+            os.mkdir(os.path.join(self.layout.uploads, name))
+        os.symlink("/nowhere", os.path.join(self.layout.uploads, "link"))
+        open(os.path.join(self.layout.uploads, ".put-1"), "wb").close()
+        self.successResultOf(self.files.sweep())
+        self.assertEqual([], list(self.successResultOf(self.staging.list())))
+        expected = [".snapshot", "folder", "link", "lost+found"]
+        self.assertEqual(expected, sorted(os.listdir(self.layout.uploads)))
+
     def test_read_only_upload_of_another_user(self) -> None:
         """A published upload can be opened again without the rights of root, and published again."""
         self.write(b"bytes")

@@ -100,6 +100,17 @@ class FileTrashTests(SynchronousTestCase):
             self.assertEqual(b"new", file.read())
         self.assertEqual([], os.listdir(self.layout.trash))
 
+    def test_back_without_a_place(self) -> None:
+        """Bytes whose directory is gone stay in the trash: they are the only ones."""
+        self.trash.take(DIGESTS[0])
+        os.rmdir(self.layout.shard_dir(DIGESTS[0]))
+        (name,) = os.listdir(self.layout.trash)
+        self.assertRaises(StoreUnavailable, self.trash.put_back, name)
+        self.assertEqual([name], os.listdir(self.layout.trash))
+        os.mkdir(self.layout.shard_dir(DIGESTS[0]))
+        self.trash.put_back(name)
+        self.assertTrue(self.is_stored(DIGESTS[0]))
+
     def test_purge(self) -> None:
         """Purged bytes are gone; purging again is no error, and strange files are left alone."""
         self.trash.take(DIGESTS[0])
@@ -117,3 +128,10 @@ class FileTrashTests(SynchronousTestCase):
         open(os.path.join(self.layout.shard_dir(digest), "strange"), "wb").close()
         found = self.successResultOf(self.trash.stored(int(digest.encoded[:2], 16)))
         self.assertEqual([StoredContent(digest, len(CONTENT), 5.0)], found)
+
+    def test_stored_elsewhere(self) -> None:
+        """A missing directory holds nothing, and a file in the wrong one is strange."""
+        os.rmdir(os.path.join(self.layout.blobs, "sha512", "00"))
+        strange = os.path.join(self.layout.blobs, "sha256", "00", DIGESTS[0].encoded)
+        open(strange, "wb").close()
+        self.assertEqual([], self.successResultOf(self.trash.stored(0)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName, Tag
-from dockreg_tx.ports import NewManifest
+from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind
 from dockreg_tx.preparation import run_inline
 from tests.cli.case import CommandCase
 
@@ -59,10 +61,14 @@ class RepositoryTests(RepositoryCase):
     def test_what_becomes_free(self) -> None:
         """Removals say what becomes free and when; what another repository holds does not."""
         self.assertIn("nothing becomes free", self.done("tag", "remove", "team/app:v1", "--yes"))
-        self.assertIn("0 blobs (0 bytes)", self.done("repo", "remove", "team/app", "--yes"))
+        said = self.done("repo", "remove", "team/app", "--yes")
+        self.assertIn("0 blobs (0 bytes)", said)
+        self.assertIn(f"stays: zoo (1 blobs, {len(CONTENT)} bytes)", said)
         said = self.done("repo", "remove", "zoo", "--yes")
         self.assertIn(f"1 blobs ({len(CONTENT)} bytes)", said)
         self.assertIn("24h in the trash", said)
+        self.assertIn("0 bytes are free now", said)
+        self.assertNotIn("stays", said)
 
     def test_collected(self) -> None:
         """What cannot come back says why, and what to do; an id that no trash can have is a usage error."""
@@ -103,6 +109,73 @@ class RepositoryTests(RepositoryCase):
         self.assertEqual(("tag", "team/app", str(DIGEST)), _key(item))
         self.done("trash", "restore", str(item["id"]))
         self.assertEqual("v1\nv2\n", self.done("repo", "tags", "team/app"))
+
+    def test_tag_without_its_manifest(self) -> None:
+        """A tag brings its manifest back that garbage collection took, and that counts as new then."""
+        self.done("tag", "remove", "zoo:latest", "--yes")
+        (tag,) = self.listed("trash", "list")
+        with Operator(root=self.root).records() as records:
+            run_inline(records.delete_manifest(RepositoryName("zoo"), DIGEST, by=":gc", now=3.0))
+        self.done("trash", "restore", str(tag["id"]))
+        self.assertEqual("latest\n", self.done("repo", "tags", "zoo"))
+        self.assertEqual("", self.done("trash", "list"))
+        with Operator(root=self.root).records() as records:
+            run_inline(records.delete_tag(RepositoryName("zoo"), Tag("latest"), by="", now=5.0))
+            self.assertNotIn("zoo", str(run_inline(records.untagged_manifests(6.0, None, 9))))
+            self.assertEqual([], run_inline(records.damaged_rows()))
+
+    def test_index(self) -> None:
+        """An index comes back with its manifests, deep down; tags of theirs wait for their own turn."""
+        repository = RepositoryName("multi")
+        child, index, top = self.put(b"child", "one"), b"index", b"top"
+        self.put(index, child=[child])
+        self.put(top, "all", child=[Digest.of(index), Digest.of(b"never pushed")])
+        self.done("repo", "remove", "multi", "--yes")
+        (item,) = [item for item in self.listed("trash", "list") if item["tags"] == ["all"]]
+        self.done("trash", "restore", str(item["id"]))
+        with Operator(root=self.root).records() as records:
+            for content in (b"child", index, top):
+                self.assertIsNotNone(run_inline(records.manifest(repository, Digest.of(content))))
+        self.assertEqual("all\n", self.done("repo", "tags", "multi"))
+        (item,) = self.listed("trash", "list")
+        self.done("trash", "restore", str(item["id"]))
+        self.assertEqual("all\none\n", self.done("repo", "tags", "multi"))
+
+    def test_missing_layers(self) -> None:
+        """What came without a layer comes back without it, where that is allowed."""
+        foreign = Digest.of(b"foreign")
+        layer = {
+            "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "digest": str(foreign),
+        }
+        self.put(json.dumps({"layers": [layer]}).encode(), "windows", layer=[foreign])
+        self.put(b"{}", "bare", layer=[Digest.of(b"left out")])
+        self.done("repo", "remove", "multi", "--yes")
+        bare, windows = sorted(self.listed("trash", "list"), key=lambda item: item["tags"])
+        self.done("trash", "restore", str(windows["id"]))
+        self.assertIn("push it again", self.refused("trash", "restore", str(bare["id"])))
+        arguments = ("trash", "restore", str(bare["id"]))
+        found = self.run_command(*arguments, DOCKREG_MANIFESTS_MISSING_LAYERS="allow")
+        self.assertEqual(0, found.exit_code, found.output)
+        self.assertEqual("bare\nwindows\n", self.done("repo", "tags", "multi"))
+
+    def put(self, content: bytes, *tags: str, **names: list[Digest]) -> Digest:
+        """Record a manifest of ``multi`` that names other content by kind."""
+        references = tuple(
+            ContentReference(ReferenceKind(kind), digest, 4, required=False)
+            for kind, digests in names.items()
+            for digest in digests
+        )
+        manifest = NewManifest(
+            RepositoryName("multi"), Digest.of(content), "application/json", content, references
+        )
+        with Operator(root=self.root).records() as records:
+            run_inline(
+                records.put_manifest(
+                    manifest, [Tag(tag) for tag in tags], lambda: None, may_overwrite=True, now=1.0
+                )
+            )
+        return manifest.digest
 
     def test_rollback(self) -> None:
         """A tag goes back to where it pointed, and forth again; its history tells all."""

@@ -229,6 +229,16 @@ class CollectRecordsContract(Base):
             back = await self.records.restore_content(digest, put_back=lambda: None)
             self.assertEqual(is_recorded, back)
 
+    async def test_unrecorded_but_named(self) -> None:
+        """Bytes that a manifest needs, or is, are no orphans even where their own record is lost."""
+        layer = Digest.of(b"laye")
+        manifest = await self.manifest_at(b"m", 10.0, layer=(layer,))
+        self.assertEqual([], await self.records.unknown_content([layer, manifest]))
+        verdicts = await self.records.collect_orphans(
+            [layer, manifest], take=lambda _: lambda: None, is_enough=lambda: False
+        )
+        self.assertEqual([Verdict.KEPT, Verdict.KEPT], verdicts)
+
     async def test_orphans_end_early(self) -> None:
         """Orphans are moved and settled together, and the rest is left when enough was done."""
         digests = [Digest.of(bytes([number])) for number in range(3)]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import sqlite3
 
 Dump = list[list[tuple[object, ...]]]
-#: Everything that a rebuild must bring back as it was. When a manifest was pushed is not: it is that of the
-#: last push or restore.
+#: Everything that a rebuild must bring back as it was.
 DUMPS = (
     "SELECT name FROM repositories",
     "SELECT repositories.name, digest FROM repository_blobs JOIN repositories ON id = repository_id",
     (
         "SELECT repositories.name, digest, media_type, size_bytes, content, artifact_type, annotations,"
-        " subject FROM manifests JOIN repositories ON repositories.id = repository_id"
+        " subject, pushed_at, pushed_by FROM manifests JOIN repositories ON repositories.id = repository_id"
     ),
     (
         "SELECT repositories.name, manifests.digest, kind, manifest_references.digest,"

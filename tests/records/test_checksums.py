@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.ports import Account
+from dockreg_tx.oci.digests import Digest
+from dockreg_tx.oci.errors import ManifestUnknown
+from dockreg_tx.oci.names import Tag
+from dockreg_tx.ports import Account, ContentReference, Cutoff, ReferenceKind
 from dockreg_tx.records.checksums import row_checksum
 from dockreg_tx.records.connections import open_writer
 from dockreg_tx.records.migrations import migrate, shipped_scripts
@@ -52,6 +56,56 @@ class ChecksumTests(SynchronousTestCase):
         self.assertEqual([manifest.digest], self.successResultOf(records.damaged_copies()))
         self.successResultOf(records.mend_copy(manifest.digest, manifest.content))
         self.assertEqual([], self.successResultOf(records.damaged_copies()))
+
+    def test_decayed_digests(self) -> None:
+        """Blobs and deleted things whose digest is none any more are named, and hold up nothing else."""
+        root = self.mktemp()
+        os.mkdir(root)
+        records = inline_records(root)
+        records.start()
+        self.addCleanup(records.close)
+        for content in (b"one", b"two"):
+            self.successResultOf(
+                records.commit_blob(APP, Digest.of(content), 3, nothing, upload_id=None, now=1)
+            )
+        manifest = replace(image(), references=())
+        for tag in (LATEST, Tag("old")):
+            self.successResultOf(records.put_manifest(manifest, [tag], nothing, may_overwrite=True, now=1))
+            self.successResultOf(records.delete_tag(APP, tag, by="", now=2))
+        database = open_writer(os.path.join(root, "registry.db"))
+        self.addCleanup(database.close)
+        database.execute("PRAGMA foreign_keys = OFF")
+        bad = str(Digest.of(b"two")).replace("a", "\x7f")
+        database.execute("UPDATE blobs SET digest = ? WHERE digest = ?", (bad, str(Digest.of(b"two"))))
+        database.execute("UPDATE trash SET tags = '[' WHERE id = 1")
+        self.assertEqual([f"blob {bad}", "trash 1"], self.successResultOf(records.damaged_rows()))
+        one = Digest.of(b"one")
+        dead = self.successResultOf(records.dead_blobs(Cutoff(9, 9), None, 9))
+        self.assertEqual([one], [blob.digest for blob in dead])
+        for listed in (records.recorded_blobs("", 9), records.newest_blobs(9)):
+            found = {blob.digest for blob in self.successResultOf(listed)}
+            self.assertEqual({one, manifest.digest}, found)
+        self.assertEqual([2], [item.id for item in self.successResultOf(records.trash())])
+        self.failureResultOf(records.undelete(1, by="", now=3), ManifestUnknown)
+
+    def test_lost_blob(self) -> None:
+        """A manifest lacks what its repository holds a link to, but no blob is recorded for."""
+        root = self.mktemp()
+        os.mkdir(root)
+        records = inline_records(root)
+        records.start()
+        self.addCleanup(records.close)
+        self.successResultOf(records.commit_blob(APP, LAYER, 5, nothing, upload_id=None, now=1))
+        layer = ContentReference(ReferenceKind.LAYER, LAYER, 5, required=True)
+        manifest = replace(image(), references=(layer,))
+        self.successResultOf(records.put_manifest(manifest, [LATEST], nothing, may_overwrite=True, now=1))
+        self.assertEqual([], self.successResultOf(records.dangling_references()))
+        database = open_writer(os.path.join(root, "registry.db"))
+        self.addCleanup(database.close)
+        database.execute("PRAGMA foreign_keys = OFF")
+        database.execute("DELETE FROM blobs WHERE digest = ?", (str(LAYER),))
+        (text,) = self.successResultOf(records.dangling_references())
+        self.assertIn(str(LAYER), text)
 
     def test_rows_of_an_older_release(self) -> None:
         """Rows that were there before the checksums get theirs by the migration."""

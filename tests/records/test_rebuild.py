@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import RegistryError, StoreUnavailable
+from dockreg_tx.oci.errors import DigestInvalid, RegistryError, StoreUnavailable
 from dockreg_tx.oci.manifests import parse_manifest
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import Account, Cutoff, NewManifest, TokenKind, TokenRecord
@@ -53,7 +53,9 @@ class World:
         return records
 
     def size_of(self, digest: Digest) -> int | None:
-        """As ``Content``."""
+        """As ``Content``, of what can be stored."""
+        if not digest.supported:
+            raise DigestInvalid("unsupported", {})
         return len(self.content[digest]) if digest in self.content else None
 
     def read(self, digest: Digest) -> bytes | None:
@@ -189,6 +191,13 @@ class RebuildTests(RebuildCase):
         self.assertEqual(3, len(problems), problems)
         self.assertTrue(any(f"app@{lost} is lost" in line for line in problems), problems)
         self.assertTrue(any(line.startswith("app:v2 is lost") for line in problems), problems)
+
+    def test_foreign_algorithm(self) -> None:
+        """A deleted manifest may name something by an algorithm that nothing is stored under."""
+        digest = self.world.manifest("app", "one", subject=Digest.parse("blake3:" + "a" * 64))
+        self.assert_same()
+        self.world.do(self.world.records.delete_manifest(RepositoryName("app"), digest, by="", now=200.0))
+        self.assert_same()
 
     def test_lost_line_of_a_manifest(self) -> None:
         """A tag whose manifest's line is damaged comes back from the manifest's bytes."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import BlobUnknown, StorageFull
+from dockreg_tx.oci.errors import BlobUnknown, StorageFull, StoreUnavailable
+from dockreg_tx.ports import StoredContent
 from dockreg_tx.registry.collect import LOCK_SECONDS, CollectionRules, Decision, Pace, Reason
 from tests.registry.world import REPOSITORY, World, error_of
 
@@ -146,6 +150,35 @@ class CollectTests(TestCase):
         self.assertEqual([old], [item.digest for item in await self.run_at(30 * HOUR, CollectionRules(0, 0))])
         self.assertEqual([b"orphan"], list(self.world.blobs.contents.values()))
         self.assertEqual({}, self.world.trash.taken)
+
+    async def test_a_directory_that_cannot_be_listed(self) -> None:
+        """What cannot be listed, or not be purged, stays; the run goes on."""
+        old = await self.world.push_blob(b"old")
+        await self.world.blobs.put(Digest.of(b"orphan"), b"orphan")
+
+        async def refuse(_: object) -> list[StoredContent]:
+            raise StoreUnavailable("no")
+
+        self.patch(self.world.trash, "stored", refuse)
+        self.patch(self.world.trash, "purge", refuse)
+        self.assertEqual([old], [item.digest for item in await self.run_at(30 * HOUR, CollectionRules(0, 0))])
+        self.assertEqual([b"orphan"], list(self.world.blobs.contents.values()))
+        self.assertEqual([b"old"], [content for _, content in self.world.trash.taken.values()])
+
+    async def test_decisions_of_a_run_that_fails(self) -> None:
+        """What was removed is in the log even if the run ends early."""
+        old = await self.world.push_blob(b"old")
+
+        async def unknown(digests: Sequence[Digest]) -> list[Digest]:
+            if digests:
+                raise StoreUnavailable("no")
+            return []
+
+        await self.world.blobs.put(Digest.of(b"orphan"), b"orphan")
+        self.patch(self.world.records, "unknown_content", unknown)
+        with capturedLogs() as events:
+            await error_of(self.run_at(30 * HOUR, CollectionRules(0, HOUR)), StoreUnavailable)
+        self.assertEqual([str(old)], [event["digest"] for event in events if "digest" in event])
 
     async def test_recover(self) -> None:
         """Bytes of a recorded blob that a killed run left in the trash come back before the purge."""
