@@ -32,7 +32,7 @@ LINES_LIMIT = 1000
 #: Texts that need no escape in any of our forms.
 _PLAIN = re.compile(r"[ !#-\[\]-~]{0,1024}")
 #: Longer questions are put together anew each time.
-_REMEMBERED_CHARACTERS = 1024
+_REMEMBERED_CHARACTERS = 1000
 
 
 class AccessLog:
@@ -149,26 +149,54 @@ class _Parts(NamedTuple):
     more: str
 
 
+class _Client(NamedTuple):
+    """What it says of all questions of a client with one method."""
+
+    before: str
+    #: Of the quoted request, what stands before the address and after it.
+    request: tuple[str, str]
+    after: str
+    asked: str
+    agent: str
+    more: str
+
+
 def _parts_of(entry: AccessEntry) -> _Parts | None:
     """Return the parts; None when something has to be escaped, or is so long that it is not remembered."""
     peer, user, method, uri, _, _, _, _, _, referer, user_agent, http_version, _ = entry
     if len(method) + len(uri) + len(referer) + len(user_agent) > _REMEMBERED_CHARACTERS:
         return None
-    return _parts(peer, user, method, uri, referer, user_agent, http_version)
+    client = _client(peer, user, method, referer, user_agent, http_version)
+    address = _address(uri)
+    if client is None or address is None:
+        return None
+    before, (opening, closing), after, asked, agent, more = client
+    combined = before, f"{opening}{address}{closing}", after
+    return _Parts(combined, f'{asked}"uri": "{address}", ', agent, more)
 
 
 # Clients ask the same again and again, and so often that even to look for secrets each time costs too much.
 @lru_cache(maxsize=1024)
-def _parts(
-    peer: str, user: str, method: str, uri: str, referer: str, user_agent: str, http_version: str
-) -> _Parts | None:
-    if not _PLAIN.fullmatch(peer + user + uri + method + user_agent + referer + http_version):
+def _address(uri: str) -> str | None:
+    """Return an address as it is logged, None when it has to be escaped."""
+    return redacted_address(uri) if _PLAIN.fullmatch(uri) else None
+
+
+@lru_cache(maxsize=1024)
+def _client(
+    peer: str, user: str, method: str, referer: str, user_agent: str, http_version: str
+) -> _Client | None:
+    if not _PLAIN.fullmatch(peer + user + method + user_agent + referer + http_version):
         return None
-    entry = AccessEntry(peer, user, method, uri, 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
+    entry = AccessEntry(peer, user, method, "", 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
     before, request, agent = (part.replace('"', '\\"') for part in combined_parts(entry))
-    return _Parts(
-        (before, request, agent),
-        f'"peer": "{peer}", "user": "{user}", "method": "{method}", "uri": "{redacted_address(uri)}", ',
+    # Neither the method nor the version holds a space.
+    opening, closing = request.rsplit("  ", 1)
+    return _Client(
+        before,
+        (f"{opening} ", f" {closing}"),
+        agent,
+        f'"peer": "{peer}", "user": "{user}", "method": "{method}", ',
         f'"user_agent": "{redacted(user_agent)}", ',
         f'"referer": "{redacted_address(referer)}", "http_version": "{http_version}"',
     )

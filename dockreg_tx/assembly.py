@@ -12,6 +12,7 @@ from dockreg_tx.access.accounts import Authenticator, VerifiedCredentials
 from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing
+from dockreg_tx.access.recent_callers import RecentCallers
 from dockreg_tx.access.robots import RandomBytes, StoredTokens
 from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
@@ -253,6 +254,10 @@ class _Access:
             service=service,
             require_tls=settings.access.require_tls,
             counts=around.counts,
+            # Whether a file has changed cannot be told at once.
+            recent=None
+            if self.user_file
+            else RecentCallers(generation=records.generation_at_once, now=around.now, secret=around.secret),
         )
         self.origins = Origins(
             public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,6 +21,8 @@ from dockreg_tx.settings import Settings
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: Longer texts of clients are cut.
 TEXT_LIMIT_CHARACTERS = 300
+# Made once: json.dumps makes one for every call with settings of its own.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _log = Logger()
 
 
@@ -46,8 +49,7 @@ class AuditFile:
 
     def write(self, entry: Mapping[str, object]) -> None:
         """Append an entry with the time; that the disk refuses is logged, and stops nothing else."""
-        time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time.replace("+00:00", "Z"), **_short(entry)}, ensure_ascii=False)
+        line = _ENCODER.encode({"time": _moment(self._now()), **_short(entry)})
         self._lines.append(f"{line}\n")
         if self._blocking is None:
             self._append()
@@ -116,5 +118,15 @@ def _short(entry: Mapping[str, object]) -> dict[str, object]:
     return {
         key: value[:TEXT_LIMIT_CHARACTERS] if isinstance(value, str) else value
         for key, value in entry.items()
-        if value not in (None, "")
+        if value is not None and value != ""
     }
+
+
+def _moment(now: float) -> str:
+    second = int(now)
+    return f"{_second_text(second)}.{int((now - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -149,6 +149,13 @@ class SqliteRecords(UpkeepOperations):
         except sqlite3.Error:
             return await super().access_generation()
 
+    def generation_at_once(self) -> int | None:
+        """Return the ``access_generation``, None when a lock is in the way."""
+        try:
+            return None if self._reader is None else self._reader.access_generation()
+        except sqlite3.Error:
+            return None
+
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:
         began_at = monotonic()
         try:

@@ -139,7 +139,8 @@ class Uploads:
         """Return a session that its id alone stands for."""
         if self.ids is None:
             return None
-        for owner in {ANONYMOUS, key.owner}:
+        # Nearly all are carried on by who began them.
+        for owner in dict.fromkeys((key.owner, ANONYMOUS)):
             algorithm = await self.ids.algorithm(key.upload_id, key.repository, owner)
             if algorithm is not None:
                 return self._fresh(key.upload_id, key.repository, owner, algorithm)

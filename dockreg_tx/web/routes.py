@@ -263,8 +263,10 @@ class Endpoint:
         self, request: RegistryRequest, aim: Aim, *, version: int | None = None
     ) -> Answer | None:
         """Answer a request; return the answer if the next one to ask the same may get it, too."""
-        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"), version)
-        answer = await self._result(request, aim, progress)
+        headers = HeadersOf(request)
+        progress = _Progress(self._origins.of(request), headers.get("Authorization"), version)
+        request.client_address = progress.origin.address
+        answer = await self._result(request, aim, progress, headers)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
             sent = send_answer(request, answer)
@@ -275,7 +277,7 @@ class Endpoint:
     def _audit(
         self, auditor: Auditor, request: RegistryRequest, aim: Aim, progress: _Progress, answer: AnyAnswer
     ) -> bool:
-        if auditor.is_plain_reading(aim.target, aim.method, answer.status):
+        if auditor.is_plain(aim.target, aim.method, answer.status):
             return False
         return auditor.note(
             Deed(
@@ -291,15 +293,19 @@ class Endpoint:
             answer,
         )
 
-    async def _result(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> AnyAnswer:
+    async def _result(
+        self, request: RegistryRequest, aim: Aim, progress: _Progress, headers: HeadersOf
+    ) -> AnyAnswer:
         call: Call | None = None
         try:
-            await self._admit(request, aim, progress)
+            if aim.target.rights is not Need.NOTHING:
+                caller = self._guard.known(progress.authorization, progress.origin)
+                self._admit(request, aim, progress, caller or await self._identified(aim, progress))
             call = Call(
                 method=aim.method,
                 path=aim.path,
                 query=aim.query,
-                headers=HeadersOf(request),
+                headers=headers,
                 body=request.body,
                 caller=progress.caller or Caller(self._guard.anonymous),
                 origin=progress.origin,
@@ -309,8 +315,8 @@ class Endpoint:
             )
             return await aim.operation.handle(call)
         except Unauthorized as error:
-            headers = (("WWW-Authenticate", self._challenge(aim.target, progress, error)),)
-            return error_answer(error, request_id=request.request_id, headers=headers)
+            asked = (("WWW-Authenticate", self._challenge(aim.target, progress, error)),)
+            return error_answer(error, request_id=request.request_id, headers=asked)
         except RegistryError as error:
             if error.status >= 500:
                 _log.warn(
@@ -326,17 +332,18 @@ class Endpoint:
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
 
-    async def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> None:
-        """Let the caller pass if it may make this call; no body byte has been taken yet."""
-        guard, target = self._guard, aim.target
-        if target.rights is Need.NOTHING:
-            return
-        caller = await guard.identify(
+    async def _identified(self, aim: Aim, progress: _Progress) -> Caller:
+        """Return who calls."""
+        return await self._guard.identify(
             progress.authorization,
             progress.origin,
-            takes_tokens=target.rights is not Need.PASSWORD,
+            takes_tokens=aim.target.rights is not Need.PASSWORD,
             version=progress.version,
         )
+
+    def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress, caller: Caller) -> None:
+        """Let the caller pass if it may make this call; no body byte has been taken yet."""
+        guard, target = self._guard, aim.target
         _identify(request, progress, caller)
         guard.check_admitted(caller, target)
         if target.repository is None and "name" in aim.parts:

@@ -58,6 +58,11 @@ class ShortRequest(RegistryRequest):
         values = self.requestHeaders.getRawHeaders(key)
         return values[-1] if values else None
 
+    def described(self) -> tuple[str, str]:
+        """Return the Referer and the User-Agent, empty where the client sent none."""
+        described: tuple[str, str] = self.requestHeaders.described
+        return described
+
     def isSecure(self) -> bool:
         """Tell whether the connection is encrypted."""
         return self.channel is not None and self.channel.is_secure

@@ -46,7 +46,8 @@ class Shortcut(Generic[R, A]):
     """Finds what a request aims at."""
 
     def __init__(self, routes: Sequence[R], aim: Aim[R, A]) -> None:
-        self._patterns = [(_pattern(route.rule), route) for route in routes]
+        self._plain = {route.rule: route for route in routes if "<" not in route.rule}
+        self._patterns = [(_pattern(route.rule), route) for route in routes if "<" in route.rule]
         self._aim = aim
         self._known: dict[tuple[bytes, bytes], A | None] = {}
 
@@ -66,6 +67,9 @@ class Shortcut(Generic[R, A]):
         path = target.partition(b"?")[0].decode("latin-1")
         if "//" in path or "/./" in path or "/../" in path:
             return None
+        plain = self._plain.get(path)
+        if plain is not None:
+            return self._aim(plain, method, target, {})
         for pattern, route in self._patterns:
             match = pattern.fullmatch(path)
             if match is not None:

@@ -29,6 +29,7 @@ class TurnPoller:
     def __init__(self, reactor: Any, poller: Any, outbox: Outbox) -> None:
         self.poller = poller
         self._selectables = reactor._selectables
+        self._waker = reactor.waker
         self._read = reactor._doReadOrWrite
         self._outbox = outbox
 
@@ -46,6 +47,9 @@ class TurnPoller:
                 selectable = self._selectables.get(fd)
                 if event == select.EPOLLIN and _is_ours(selectable):
                     self._read(selectable, fd, event)
+                elif event == select.EPOLLIN and selectable is self._waker:
+                    # Threads have called, and the reactor looks what for before it polls again.
+                    selectable.doRead()
                 else:
                     others.append((fd, event))
         finally:
