@@ -25,7 +25,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.metrics import Counts
-from dockreg_tx.ports import Blocking, NewId, Now, Records
+from dockreg_tx.ports import Blocking, HandsOff, NewId, Now, Records
 from dockreg_tx.preparation import low_water_bytes
 from dockreg_tx.registry.browse import Browse
 from dockreg_tx.registry.clock import ClockWatch
@@ -78,7 +78,7 @@ class Surroundings:
     gate: DiskGate
     ballast: Ballast
     passwords: Blocking
-    auditing: Blocking
+    auditing: HandsOff
     parsing: Blocking
     #: What is counted, and what renders it.
     counts: Counts

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.ports import Blocking, Now
+from dockreg_tx.ports import HandsOff, Now
 from dockreg_tx.settings import Settings
 
 #: A disk that is full or read-only may get better; that there is no such directory does not pass by itself.
@@ -36,7 +35,7 @@ class AuditFile:
             caller waits.
     """
 
-    def __init__(self, path: str, *, now: Now, blocking: Blocking | None = None) -> None:
+    def __init__(self, path: str, *, now: Now, blocking: HandsOff | None = None) -> None:
         self._path = path
         self._now = now
         self._blocking = blocking
@@ -55,7 +54,7 @@ class AuditFile:
             self._append()
         elif not self._is_thread_called:
             self._is_thread_called = True
-            Deferred.fromCoroutine(self._blocking.run(self._append))
+            self._blocking.give(self._append)
 
     def _append(self) -> None:
         # First: what comes from here on may come too late for this turn.
@@ -108,7 +107,7 @@ class AuditFile:
 
 
 def audit_file(
-    settings: Settings, layout: RootLayout, *, now: Now, blocking: Blocking | None = None
+    settings: Settings, layout: RootLayout, *, now: Now, blocking: HandsOff | None = None
 ) -> AuditFile:
     """Return the audit log that the settings name."""
     return AuditFile(settings.log.audit_file or layout.audit_log, now=now, blocking=blocking)

@@ -218,8 +218,9 @@ class Uploads:
             return body
         self._check_limit(0, body)
         content = await body.read(WHOLE_LIMIT_BYTES)
-        if any(digest != Digest.of(content, digest.algorithm) for digest in digests):
-            return HeldBody(content)
+        for digest in digests:
+            if Digest.of(content, digest.algorithm).encoded != digest.encoded:
+                return HeldBody(content)
         late = self.staging.whole(key.upload_id, digests[0], content)
         try:
             await self.push_records.commit_blob(

@@ -11,7 +11,7 @@ from dockreg_tx.access.basic import parse_basic
 from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, allows_any, may_push_everywhere
 from dockreg_tx.access.recent_callers import RecentCallers
-from dockreg_tx.access.tokens import CATALOG
+from dockreg_tx.access.tokens import CATALOG, Asked
 from dockreg_tx.metrics import Counts
 from dockreg_tx.oci.errors import Denied, RegistryError, TooManyRequests, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
@@ -226,7 +226,8 @@ class Guard:
             covered = caller.asked.covered(rights, target.repository)
         if not allows_any(principal, covered, target.repository):
             raise self._refusal(principal, target, covered)
-        self._check_further(caller, target)
+        if caller.asked is not None:
+            self._check_further(caller.asked, target)
 
     def check_admitted(self, caller: Caller, target: Target) -> None:
         """Refuse strangers where anonymous has no rights at all, before anything of the path is judged.
@@ -234,7 +235,7 @@ class Guard:
         Raises:
             Unauthorized: the caller is such a stranger.
         """
-        if target.rights not in (Need.NOTHING, Need.PASSWORD):
+        if caller.principal.is_anonymous and target.rights not in (Need.NOTHING, Need.PASSWORD):
             self._check_identity(caller, is_login=False)
 
     def _check_identity(self, caller: Caller, *, is_login: bool) -> None:
@@ -267,12 +268,10 @@ class Guard:
             {"action": right, "name": str(target.repository or "")},
         )
 
-    def _check_further(self, caller: Caller, target: Target) -> None:
+    def _check_further(self, asked: Asked, target: Target) -> None:
         """Have a client ask for what it needs elsewhere too; once it has, the handler does what it can."""
-        if caller.asked is None:
-            return
         for scope in target.further:
-            if not all(caller.asked.covers(action, RepositoryName(scope.name)) for action in scope.actions):
+            if not all(asked.covers(action, RepositoryName(scope.name)) for action in scope.actions):
                 raise insufficient_scope(target.scopes)
 
 

@@ -32,11 +32,11 @@ from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
 from dockreg_tx.web.recent import RecentAnswers
-from dockreg_tx.web.sending import HeadersOf, send_answer, send_content
+from dockreg_tx.web.sending import HeadersOf, as_sent, send_answer, send_content
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
-Work = Coroutine[Any, Any, None]
+Work = Coroutine[Any, Any, object]
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
 
 #: Where passwords are changed for tokens, a token cannot be asked for.
@@ -246,18 +246,21 @@ class Endpoint:
         target = Target(operation.rights, _valid_name(parts), operation.further(query))
         return Aim(self, operation, method, path, query, parts, target)
 
-    async def serve(self, request: RegistryRequest, aim: Aim) -> None:
-        """Answer what a request asks for; runs to its end although the client may have gone."""
+    def serve(self, request: RegistryRequest, aim: Aim) -> Work:
+        """Return what answers a request; it runs to its end although the client may have gone."""
         request.counted_at = self._places[aim.method]
         recent = self._recent
         if recent is None or request.question is None:
-            await self._serve(request, aim)
-            return
+            return self._serve(request, aim)
+        return self._serve_and_keep(request, aim, recent)
+
+    async def _serve_and_keep(self, request: RegistryRequest, aim: Aim, recent: RecentAnswers) -> None:
+        """Answer a request, and keep the answer for the next one to ask the same."""
         # The connection has just looked there.
         state = recent.state
         answer = await self._serve(request, aim, version=state[1])
         if answer is not None:
-            recent.keep(request, answer, state)
+            recent.keep(request, as_sent(answer), state)
 
     async def _serve(
         self, request: RegistryRequest, aim: Aim, *, version: int | None = None
@@ -269,8 +272,8 @@ class Endpoint:
         answer = await self._result(request, aim, progress, headers)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
-            sent = send_answer(request, answer)
-            return None if is_noted else sent
+            send_answer(request, answer)
+            return None if is_noted else answer
         await send_content(request, answer)
         return None
 

@@ -82,14 +82,15 @@ class ShortRequest(RegistryRequest):
 
     def finish(self) -> None:
         """End the answer; no error when the client has gone."""
-        if self.is_over:
+        channel = self.channel
+        if channel is None or self.is_over:
             return
         if self.producer is not None:
             super().finish()
             return
         self.finished = 1
         self.site.log(self)
-        channel, self.channel = self.channel_or_raise(), None
+        self.channel = None
         channel.requestDone(self)
         self.site.request_ended(self)
 
@@ -99,7 +100,7 @@ class ShortRequest(RegistryRequest):
         super().connectionLost(reason)
 
 
-def begin(request: RegistryRequest, work: Coroutine[Any, Any, None]) -> None:
+def begin(request: RegistryRequest, work: Coroutine[Any, Any, object]) -> None:
     """Run what answers a request: by hand up to its end, or to where it has to wait.
 
     It is shielded: nothing ends it when the client has gone.
@@ -135,7 +136,7 @@ class Rest:
 
     __slots__ = ("_ended", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, None], ended: Callable[[Failure | None], None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, object], ended: Callable[[Failure | None], None]) -> None:
         self._work = work
         self._ended = ended
 

@@ -15,6 +15,8 @@ from typing import Generic, Protocol, TypeVar
 TARGETS_LIMIT = 4096
 #: Longer targets are looked up each time.
 _TARGET_LIMIT_BYTES = 512
+#: And so are those of upload sessions, which nobody asks for again; what opens one ends with this.
+_UPLOADS = re.compile(rb"/uploads/.")
 
 #: What each part of a rule may look like here; never more than Klein lets pass.
 _PARTS = {
@@ -57,7 +59,7 @@ class Shortcut(Generic[R, A]):
         if key in self._known:
             return self._known[key]
         found = self._look(method.decode("latin-1"), target)
-        if len(target) <= _TARGET_LIMIT_BYTES:
+        if len(target) <= _TARGET_LIMIT_BYTES and not _UPLOADS.search(target):
             if len(self._known) >= TARGETS_LIMIT:
                 self._known.clear()
             self._known[key] = found

@@ -45,9 +45,11 @@ class TurnPoller:
         try:
             for fd, event in events:
                 selectable = self._selectables.get(fd)
-                if event == select.EPOLLIN and _is_ours(selectable):
+                if event != select.EPOLLIN:
+                    others.append((fd, event))
+                elif type(selectable) is tcp.Server and type(selectable.protocol) is ShortChannel:
                     self._read(selectable, fd, event)
-                elif event == select.EPOLLIN and selectable is self._waker:
+                elif selectable is self._waker and selectable is not None:
                     # Threads have called, and the reactor looks what for before it polls again.
                     selectable.doRead()
                 else:
@@ -56,10 +58,6 @@ class TurnPoller:
             self._outbox.is_open = False
             self._outbox.send()
         return others
-
-
-def _is_ours(selectable: Any) -> bool:
-    return type(selectable) is tcp.Server and type(selectable.protocol) is ShortChannel
 
 
 def share_turns(reactor: Any, outbox: Outbox) -> None:
