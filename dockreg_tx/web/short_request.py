@@ -28,6 +28,10 @@ class ShortRequest(RegistryRequest):
 
     channel: Any
 
+    # As the stock request has it, in C.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
     def __init__(self, channel: Any, method: bytes, target: bytes, fields: Fields) -> None:
         self.channel = channel
         self.transport = channel.transport
