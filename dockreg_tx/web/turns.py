@@ -16,6 +16,9 @@ from twisted.internet.epollreactor import EPollReactor
 from dockreg_tx.web.outbox import Outbox
 from dockreg_tx.web.short_channel import ShortChannel
 
+#: epoll counts milliseconds in an int.
+_LONGEST_SECONDS = 1_000_000.0
+
 
 class TurnPoller:
     """Stands between an epoll reactor and its poller.
@@ -28,6 +31,7 @@ class TurnPoller:
 
     def __init__(self, reactor: Any, poller: Any, outbox: Outbox) -> None:
         self.poller = poller
+        self._reactor = reactor
         self._selectables = reactor._selectables
         self._waker = reactor.waker
         self._read = reactor._doReadOrWrite
@@ -37,7 +41,26 @@ class TurnPoller:
         return getattr(self.poller, name)
 
     def poll(self, timeout: float, limit: int) -> list[tuple[int, int]]:
-        """Wait for events; those of plain connections with something to read are dealt with at once."""
+        """Wait for events; those of plain connections with something to read are dealt with at once.
+
+        As long as there is nothing else to do, it goes on with the next turn: the reactor's own round costs
+        as much as a small request.
+        """
+        others = self._turn(timeout, limit)
+        while not others and (wait_seconds := self._wait_seconds()):
+            others = self._turn(wait_seconds, len(self._selectables))
+        return others
+
+    def _wait_seconds(self) -> float:
+        """Return how long nobody but clients has anything to do, -1 for ever; 0: it is the reactor's turn."""
+        reactor = self._reactor
+        is_due = reactor.threadCallQueue or reactor._newTimedCalls or reactor._justStopped
+        if is_due or not reactor.running or reactor._poller is not self:
+            return 0.0
+        calls = reactor._pendingTimedCalls
+        return min(max(calls[0].time - reactor.seconds(), 0.0), _LONGEST_SECONDS) if calls else -1.0
+
+    def _turn(self, timeout: float, limit: int) -> list[tuple[int, int]]:
         events: list[tuple[int, int]] = self.poller.poll(timeout, limit)
         others = []
         if len(events) > 1:
