@@ -17,8 +17,8 @@ from dockreg_tx.logs import (
     access_fields,
     access_line,
     access_object,
-    combined_line,
     combined_parts,
+    combined_time,
     printable,
     worker_text,
     write_whole,
@@ -106,73 +106,65 @@ def text_entry(entry: AccessEntry, *, who: str = "") -> str:
 
 
 def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
-    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
-    parts = _parts_of(entry)
-    if parts is None:
+    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object.
+
+    Made by hand, and in one piece, since each request pays for it.
+    """
+    known = _known(entry)
+    if known is None:
         line = access_line(entry)
         document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
         return json.dumps({**document, **access_fields(entry)})
-    message = combined_line(entry, parts.combined)
-    return f'{_beginning(entry)}{who}, "msg": "{message}", {_fields(entry, parts)}}}'
+    before, opening, closing, after, asked, agent, _ = known
+    _, _, _, uri, status, sent_bytes, received_bytes, seconds, request_id, _, _, _, started_at = entry
+    address = _address(uri)
+    return (
+        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, "msg": "{before}'
+        f"{combined_time(int(started_at))}{opening}{address}{closing}{status} {sent_bytes}{after}"
+        f'{request_id} {seconds:.3f}", {asked}"uri": "{address}", "status": {status}, '
+        f'"sent_bytes": {sent_bytes}, "received_bytes": {received_bytes}, '
+        f'"duration_seconds": {round(seconds, 6)!r}, {agent}"request_id": "{request_id}"}}'
+    )
 
 
 def object_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
     """Return an entry as a JSON object of its fields; ``who`` is ``worker`` as a part of an object."""
-    parts = _parts_of(entry)
-    if parts is None:
+    known = _known(entry)
+    if known is None:
         document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker}
         return json.dumps({**document, **access_object(entry)})
-    return f"{_beginning(entry)}{who}, {_fields(entry, parts)}, {parts.more}}}"
-
-
-def _beginning(entry: AccessEntry) -> str:
-    return f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"'
-
-
-def _fields(entry: AccessEntry, parts: _Parts) -> str:
-    """Return ``logs.access_fields`` as a part of an object; made by hand, since each request pays for it."""
     return (
-        f'{parts.asked}"status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
+        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, {known.asked}'
+        f'"uri": "{_address(entry.uri)}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
         f'"received_bytes": {entry.received_bytes}, '
         f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
-        f'{parts.agent}"request_id": "{entry.request_id}"'
+        f'{known.agent}"request_id": "{entry.request_id}", {known.more}}}'
     )
 
 
-class _Parts(NamedTuple):
-    """What the JSON line of a question says each time that it is asked."""
+class _Client(NamedTuple):
+    """What the JSON line says of all that a client asks for with one method."""
 
-    combined: tuple[str, str, str]
+    #: Of the combined line: what stands before the time, before the address, and after it.
+    before: str
+    opening: str
+    closing: str
+    #: What stands after the numbers.
+    after: str
     asked: str
     agent: str
     #: What only the form without a combined line has.
     more: str
 
 
-class _Client(NamedTuple):
-    """What it says of all questions of a client with one method."""
-
-    before: str
-    #: Of the quoted request, what stands before the address and after it.
-    request: tuple[str, str]
-    after: str
-    asked: str
-    agent: str
-    more: str
-
-
-def _parts_of(entry: AccessEntry) -> _Parts | None:
+def _known(entry: AccessEntry) -> _Client | None:
     """Return the parts; None when something has to be escaped, or is so long that it is not remembered."""
-    peer, user, method, uri, _, _, _, _, _, referer, user_agent, http_version, _ = entry
+    peer, user, method, uri, _, _, _, _, request_id, referer, user_agent, http_version, _ = entry
     if len(method) + len(uri) + len(referer) + len(user_agent) > _REMEMBERED_CHARACTERS:
         return None
-    client = _client(peer, user, method, referer, user_agent, http_version)
-    address = _address(uri)
-    if client is None or address is None:
+    if _address(uri) is None or not request_id.isalnum():
         return None
-    before, (opening, closing), after, asked, agent, more = client
-    combined = before, f"{opening}{address}{closing}", after
-    return _Parts(combined, f'{asked}"uri": "{address}", ', agent, more)
+    return _client(peer, user, method, referer, user_agent, http_version)
 
 
 # Clients ask the same again and again, and so often that even to look for secrets each time costs too much.
@@ -194,7 +186,8 @@ def _client(
     opening, closing = request.rsplit("  ", 1)
     return _Client(
         before,
-        (f"{opening} ", f" {closing}"),
+        f"{opening} ",
+        f" {closing}",
         agent,
         f'"peer": "{peer}", "user": "{user}", "method": "{method}", ',
         f'"user_agent": "{redacted(user_agent)}", ',

@@ -23,7 +23,7 @@ from dockreg_tx.web.short_channel import ShortChannel
 from dockreg_tx.web.surroundings import Limits
 
 if TYPE_CHECKING:
-    from dockreg_tx.web.recent import Given
+    from dockreg_tx.web.recent import Given, RecentAnswers
 
 #: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
 CLIENT_CLOSED_REQUEST = 499
@@ -194,8 +194,10 @@ class RegistrySite(server.Site):
 
     def given(self, question: Hashable) -> Given | None:
         """Return the answer to a question that still holds, None when the question must be asked."""
-        recent = getattr(self.resource, "recent", None)
-        return None if recent is None or self.is_draining or self.wire is not None else recent.find(question)
+        recent: RecentAnswers | None = getattr(self.resource, "recent", None)
+        if recent is None or self.is_draining or self.wire is not None:
+            return None
+        return recent.find(question, self.outbox.turn if self.outbox.is_open else 0)
 
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""

@@ -12,12 +12,14 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger
 
 from dockreg_tx.web.outbox import Outbox
 from dockreg_tx.web.short_channel import ShortChannel
 
 #: epoll counts milliseconds in an int.
 _LONGEST_SECONDS = 1_000_000.0
+_log = Logger()
 
 
 class TurnPoller:
@@ -34,7 +36,6 @@ class TurnPoller:
         self._reactor = reactor
         self._selectables = reactor._selectables
         self._waker = reactor.waker
-        self._read = reactor._doReadOrWrite
         self._outbox = outbox
 
     def __getattr__(self, name: str) -> Any:
@@ -60,18 +61,28 @@ class TurnPoller:
         calls = reactor._pendingTimedCalls
         return min(max(calls[0].time - reactor.seconds(), 0.0), _LONGEST_SECONDS) if calls else -1.0
 
+    def _read(self, connection: Any) -> None:
+        """Take what came, and disconnect where that fails, as the reactor does."""
+        try:
+            why = connection.doRead()
+        except Exception as error:  # noqa: BLE001 - it ends this connection alone
+            _log.failure("a connection broke while it was read")
+            why = error
+        if why:
+            self._reactor._disconnectSelectable(connection, why, True)
+
     def _turn(self, timeout: float, limit: int) -> list[tuple[int, int]]:
         events: list[tuple[int, int]] = self.poller.poll(timeout, limit)
         others = []
         if len(events) > 1:
-            self._outbox.is_open = True
+            self._outbox.open()
         try:
             for fd, event in events:
                 selectable = self._selectables.get(fd)
                 if event != select.EPOLLIN:
                     others.append((fd, event))
                 elif type(selectable) is tcp.Server and type(selectable.protocol) is ShortChannel:
-                    self._read(selectable, fd, event)
+                    self._read(selectable)
                 elif selectable is self._waker and selectable is not None:
                     # Threads have called, and the reactor looks what for before it polls again.
                     selectable.doRead()
