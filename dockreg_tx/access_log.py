@@ -17,8 +17,8 @@ from dockreg_tx.logs import (
     access_fields,
     access_line,
     access_object,
-    combined_line,
     combined_parts,
+    combined_time,
     printable,
     worker_text,
     write_whole,
@@ -32,7 +32,7 @@ LINES_LIMIT = 1000
 #: Texts that need no escape in any of our forms.
 _PLAIN = re.compile(r"[ !#-\[\]-~]{0,1024}")
 #: Longer questions are put together anew each time.
-_REMEMBERED_CHARACTERS = 1024
+_REMEMBERED_CHARACTERS = 1000
 
 
 class AccessLog:
@@ -106,69 +106,90 @@ def text_entry(entry: AccessEntry, *, who: str = "") -> str:
 
 
 def json_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
-    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object."""
-    parts = _parts_of(entry)
-    if parts is None:
+    """Return an entry as ``logs.json_line`` would write it; ``who`` is ``worker`` as a part of an object.
+
+    Made by hand, and in one piece, since each request pays for it.
+    """
+    known = _known(entry)
+    if known is None:
         line = access_line(entry)
         document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker, "msg": line}
         return json.dumps({**document, **access_fields(entry)})
-    message = combined_line(entry, parts.combined)
-    return f'{_beginning(entry)}{who}, "msg": "{message}", {_fields(entry, parts)}}}'
+    before, opening, closing, after, asked, agent, _ = known
+    _, _, _, uri, status, sent_bytes, received_bytes, seconds, request_id, _, _, _, started_at = entry
+    address = _address(uri)
+    return (
+        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, "msg": "{before}'
+        f"{combined_time(int(started_at))}{opening}{address}{closing}{status} {sent_bytes}{after}"
+        f'{request_id} {seconds:.3f}", {asked}"uri": "{address}", "status": {status}, '
+        f'"sent_bytes": {sent_bytes}, "received_bytes": {received_bytes}, '
+        f'"duration_seconds": {round(seconds, 6)!r}, {agent}"request_id": "{request_id}"}}'
+    )
 
 
 def object_entry(entry: AccessEntry, *, worker: Mapping[str, int] = NOBODY, who: str = "") -> str:
     """Return an entry as a JSON object of its fields; ``who`` is ``worker`` as a part of an object."""
-    parts = _parts_of(entry)
-    if parts is None:
+    known = _known(entry)
+    if known is None:
         document = {"ts": _moment(entry), "level": "info", "logger": "dockreg.access", **worker}
         return json.dumps({**document, **access_object(entry)})
-    return f"{_beginning(entry)}{who}, {_fields(entry, parts)}, {parts.more}}}"
-
-
-def _beginning(entry: AccessEntry) -> str:
-    return f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"'
-
-
-def _fields(entry: AccessEntry, parts: _Parts) -> str:
-    """Return ``logs.access_fields`` as a part of an object; made by hand, since each request pays for it."""
     return (
-        f'{parts.asked}"status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
+        f'{{"ts": "{_moment(entry)}", "level": "info", "logger": "dockreg.access"{who}, {known.asked}'
+        f'"uri": "{_address(entry.uri)}", "status": {entry.status}, "sent_bytes": {entry.sent_bytes}, '
         f'"received_bytes": {entry.received_bytes}, '
         f'"duration_seconds": {round(entry.duration_seconds, 6)!r}, '
-        f'{parts.agent}"request_id": "{entry.request_id}"'
+        f'{known.agent}"request_id": "{entry.request_id}", {known.more}}}'
     )
 
 
-class _Parts(NamedTuple):
-    """What the JSON line of a question says each time that it is asked."""
+class _Client(NamedTuple):
+    """What the JSON line says of all that a client asks for with one method."""
 
-    combined: tuple[str, str, str]
+    #: Of the combined line: what stands before the time, before the address, and after it.
+    before: str
+    opening: str
+    closing: str
+    #: What stands after the numbers.
+    after: str
     asked: str
     agent: str
     #: What only the form without a combined line has.
     more: str
 
 
-def _parts_of(entry: AccessEntry) -> _Parts | None:
+def _known(entry: AccessEntry) -> _Client | None:
     """Return the parts; None when something has to be escaped, or is so long that it is not remembered."""
-    peer, user, method, uri, _, _, _, _, _, referer, user_agent, http_version, _ = entry
+    peer, user, method, uri, _, _, _, _, request_id, referer, user_agent, http_version, _ = entry
     if len(method) + len(uri) + len(referer) + len(user_agent) > _REMEMBERED_CHARACTERS:
         return None
-    return _parts(peer, user, method, uri, referer, user_agent, http_version)
+    if _address(uri) is None or not request_id.isalnum():
+        return None
+    return _client(peer, user, method, referer, user_agent, http_version)
 
 
 # Clients ask the same again and again, and so often that even to look for secrets each time costs too much.
 @lru_cache(maxsize=1024)
-def _parts(
-    peer: str, user: str, method: str, uri: str, referer: str, user_agent: str, http_version: str
-) -> _Parts | None:
-    if not _PLAIN.fullmatch(peer + user + uri + method + user_agent + referer + http_version):
+def _address(uri: str) -> str | None:
+    """Return an address as it is logged, None when it has to be escaped."""
+    return redacted_address(uri) if _PLAIN.fullmatch(uri) else None
+
+
+@lru_cache(maxsize=1024)
+def _client(
+    peer: str, user: str, method: str, referer: str, user_agent: str, http_version: str
+) -> _Client | None:
+    if not _PLAIN.fullmatch(peer + user + method + user_agent + referer + http_version):
         return None
-    entry = AccessEntry(peer, user, method, uri, 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
+    entry = AccessEntry(peer, user, method, "", 0, 0, 0, 0.0, "", referer, user_agent, http_version, 0.0)
     before, request, agent = (part.replace('"', '\\"') for part in combined_parts(entry))
-    return _Parts(
-        (before, request, agent),
-        f'"peer": "{peer}", "user": "{user}", "method": "{method}", "uri": "{redacted_address(uri)}", ',
+    # Neither the method nor the version holds a space.
+    opening, closing = request.rsplit("  ", 1)
+    return _Client(
+        before,
+        f"{opening} ",
+        f" {closing}",
+        agent,
+        f'"peer": "{peer}", "user": "{user}", "method": "{method}", ',
         f'"user_agent": "{redacted(user_agent)}", ',
         f'"referer": "{redacted_address(referer)}", "http_version": "{http_version}"',
     )

@@ -12,6 +12,7 @@ from dockreg_tx.access.accounts import Authenticator, VerifiedCredentials
 from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing
+from dockreg_tx.access.recent_callers import RecentCallers
 from dockreg_tx.access.robots import RandomBytes, StoredTokens
 from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
@@ -24,7 +25,7 @@ from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blobs.trash import FileTrash
 from dockreg_tx.metrics import Counts
-from dockreg_tx.ports import Blocking, NewId, Now, Records
+from dockreg_tx.ports import Blocking, HandsOff, NewId, Now, Records
 from dockreg_tx.preparation import low_water_bytes
 from dockreg_tx.registry.browse import Browse
 from dockreg_tx.registry.clock import ClockWatch
@@ -77,7 +78,7 @@ class Surroundings:
     gate: DiskGate
     ballast: Ballast
     passwords: Blocking
-    auditing: Blocking
+    auditing: HandsOff
     parsing: Blocking
     #: What is counted, and what renders it.
     counts: Counts
@@ -253,6 +254,10 @@ class _Access:
             service=service,
             require_tls=settings.access.require_tls,
             counts=around.counts,
+            # Whether a file has changed cannot be told at once.
+            recent=None
+            if self.user_file
+            else RecentCallers(generation=records.generation_at_once, now=around.now, secret=around.secret),
         )
         self.origins = Origins(
             public_url=settings.server.public_url, trusted_proxies=settings.server.trusted_proxies

@@ -8,18 +8,20 @@ import os
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.ports import Blocking, Now
+from dockreg_tx.ports import HandsOff, Now
 from dockreg_tx.settings import Settings
 
 #: A disk that is full or read-only may get better; that there is no such directory does not pass by itself.
 _PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: Longer texts of clients are cut.
 TEXT_LIMIT_CHARACTERS = 300
+# Made once: json.dumps makes one for every call with settings of its own.
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _log = Logger()
 
 
@@ -33,7 +35,7 @@ class AuditFile:
             caller waits.
     """
 
-    def __init__(self, path: str, *, now: Now, blocking: Blocking | None = None) -> None:
+    def __init__(self, path: str, *, now: Now, blocking: HandsOff | None = None) -> None:
         self._path = path
         self._now = now
         self._blocking = blocking
@@ -46,14 +48,13 @@ class AuditFile:
 
     def write(self, entry: Mapping[str, object]) -> None:
         """Append an entry with the time; that the disk refuses is logged, and stops nothing else."""
-        time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": time.replace("+00:00", "Z"), **_short(entry)}, ensure_ascii=False)
+        line = _ENCODER.encode({"time": _moment(self._now()), **_short(entry)})
         self._lines.append(f"{line}\n")
         if self._blocking is None:
             self._append()
         elif not self._is_thread_called:
             self._is_thread_called = True
-            Deferred.fromCoroutine(self._blocking.run(self._append))
+            self._blocking.give(self._append)
 
     def _append(self) -> None:
         # First: what comes from here on may come too late for this turn.
@@ -106,7 +107,7 @@ class AuditFile:
 
 
 def audit_file(
-    settings: Settings, layout: RootLayout, *, now: Now, blocking: Blocking | None = None
+    settings: Settings, layout: RootLayout, *, now: Now, blocking: HandsOff | None = None
 ) -> AuditFile:
     """Return the audit log that the settings name."""
     return AuditFile(settings.log.audit_file or layout.audit_log, now=now, blocking=blocking)
@@ -116,5 +117,15 @@ def _short(entry: Mapping[str, object]) -> dict[str, object]:
     return {
         key: value[:TEXT_LIMIT_CHARACTERS] if isinstance(value, str) else value
         for key, value in entry.items()
-        if value not in (None, "")
+        if value is not None and value != ""
     }
+
+
+def _moment(now: float) -> str:
+    second = int(now)
+    return f"{_second_text(second)}.{int((now - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second_text(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -158,13 +158,14 @@ def combined_line(entry: AccessEntry, parts: tuple[str, str, str]) -> str:
     """Return a line of its parts."""
     before, request, agent = parts
     return (
-        f"{before}{_combined_time(int(entry.started_at))}{request}{entry.status} {entry.sent_bytes}"
+        f"{before}{combined_time(int(entry.started_at))}{request}{entry.status} {entry.sent_bytes}"
         f"{agent}{_field(entry.request_id)} {entry.duration_seconds:.3f}"
     )
 
 
 @lru_cache(maxsize=16)
-def _combined_time(second: int) -> str:
+def combined_time(second: int) -> str:
+    """Return the time of a line."""
     return datetime.fromtimestamp(second, UTC).strftime("%d/%b/%Y:%H:%M:%S +0000")
 
 

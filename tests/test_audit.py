@@ -6,7 +6,6 @@ import json
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -40,7 +39,7 @@ class AuditFileTests(SynchronousTestCase):
         given: list[Callable[[], None]] = []
 
         class Held(InlineBlocking):
-            async def run(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            def give(self, work: Callable[[], None]) -> None:
                 given.append(work)
 
         log = AuditFile(path, now=lambda: 0.0, blocking=Held())

@@ -7,7 +7,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import islice
+from types import TracebackType
 
 from dockreg_tx.oci.errors import NO_ROOM, StorageFull, StoreUnavailable
 
@@ -20,18 +22,33 @@ _PARTS_LIMIT = 512
 Part = bytes | bytearray | memoryview
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
+class _Refusals:
+    """What ``refusals`` returns; a class, since a generator costs more than most calls within it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Raise what an ``OSError`` means."""
+        if isinstance(error, OSError):
+            raise refusal_of(error) from error
+
+
+_REFUSALS = _Refusals()
+
+
+def refusals() -> AbstractContextManager[None]:
     """Turn what the operating system refuses into what the registry answers.
 
     Raises:
         StorageFull: no space, inodes or quota left, or a file that must not grow.
         StoreUnavailable: any other ``OSError``; its message names no path.
     """
-    try:
-        yield
-    except OSError as error:
-        raise refusal_of(error) from error
+    return _REFUSALS
 
 
 def refusal_of(error: OSError) -> StoreUnavailable:
@@ -67,9 +84,9 @@ class Disk:
 
     def write_all(self, descriptor: int, parts: Sequence[Part], offset_bytes: int) -> None:
         """Write everything: near a full disk a write is short before the next one is refused."""
-        views = deque(memoryview(part) for part in parts if part)
+        views = deque([memoryview(part) for part in parts if part])
         while views:
-            written = self.pwritev(descriptor, list(views)[:_PARTS_LIMIT], offset_bytes)
+            written = self.pwritev(descriptor, list(islice(views, _PARTS_LIMIT)), offset_bytes)
             if written == 0:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             offset_bytes += written

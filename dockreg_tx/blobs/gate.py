@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
 
 from twisted.logger import Logger
 
@@ -91,16 +92,6 @@ class DiskGate:
         if error.errno in BROKEN:
             self.shut(f"its disk failed ({os.strerror(error.errno or 0)})")
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Let one write pass, and shut behind it if it breaks."""
-        self.check()
-        try:
-            yield
-        except OSError as error:
-            self.note(error)
-            raise
-
     def probe(self) -> bool:
         """Open if fresh bytes come to every disk; tell whether writes are taken. Blocks."""
         with self._lock:
@@ -134,33 +125,51 @@ class DiskGate:
         self._disk.sync_directory(directory)
 
 
-class GuardedDisk(Disk):
-    """System calls that pass through a gate."""
+class _Watch:
+    """Lets one write pass, and shuts the gate behind it if it breaks; serves all threads at once."""
+
+    __slots__ = ("_gate",)
 
     def __init__(self, gate: DiskGate) -> None:
         self._gate = gate
 
+    def __enter__(self) -> None:
+        self._gate.check()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            self._gate.note(error)
+
+
+class GuardedDisk(Disk):
+    """System calls that pass through a gate."""
+
+    def __init__(self, gate: DiskGate) -> None:
+        self._watch = _Watch(gate)
+
     def pwritev(self, descriptor: int, parts: Sequence[memoryview], offset_bytes: int) -> int:
         """Write some of ``parts``."""
-        with self._gate.watching():
+        with self._watch:
             return super().pwritev(descriptor, parts, offset_bytes)
 
     def fsync(self, descriptor: int) -> None:
         """Wait until data and metadata are on disk."""
-        with self._gate.watching():
+        with self._watch:
             super().fsync(descriptor)
 
     def fdatasync(self, descriptor: int) -> None:
         """Wait until data and size are on disk."""
-        with self._gate.watching():
+        with self._watch:
             super().fdatasync(descriptor)
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name."""
-        with self._gate.watching():
+        with self._watch:
             super().link(source, target)
 
     def replace(self, source: str, target: str) -> None:
         """Rename ``source`` over ``target``."""
-        with self._gate.watching():
+        with self._watch:
             super().replace(source, target)

@@ -21,7 +21,8 @@ class RootLayout:
     root: str
 
     def _at(self, name: str) -> str:
-        return os.path.join(self.root, name)
+        # As os.path.join does it, which costs more than all else that is done with a path.
+        return f"{self.root}/{name}" if self.root[-1:] not in ("", "/") else self.root + name
 
     @property
     def format(self) -> str:
@@ -116,7 +117,7 @@ class RootLayout:
         """
         if not digest.supported:
             raise DigestInvalid("unsupported digest algorithm: use sha256 or sha512", {"digest": str(digest)})
-        return os.path.join(self.blobs, digest.algorithm, digest.encoded[:2])
+        return f"{self.blobs}/{digest.algorithm}/{digest.encoded[:2]}"
 
     def blob_path(self, digest: Digest) -> str:
         """Return the path of a blob.
@@ -124,7 +125,7 @@ class RootLayout:
         Raises:
             DigestInvalid: nothing is stored under this algorithm.
         """
-        return os.path.join(self.shard_dir(digest), digest.encoded)
+        return f"{self.shard_dir(digest)}/{digest.encoded}"
 
     def upload_path(self, upload_id: str) -> str:
         """Return the path of an upload's bytes.
@@ -134,11 +135,11 @@ class RootLayout:
         """
         if not is_upload_id(upload_id):
             raise BlobUploadUnknown(upload_id)
-        return os.path.join(self.uploads, upload_id)
+        return f"{self.uploads}/{upload_id}"
 
     def passing_path(self, purpose: str, name: str) -> str:
         """Return a path for a file that lives within one call, on the filesystem of the blobs."""
-        return os.path.join(self.uploads, f".{purpose}-{name}")
+        return f"{self.uploads}/.{purpose}-{name}"
 
     def directories(self) -> list[str]:
         """Return every directory of a complete root, parents first.

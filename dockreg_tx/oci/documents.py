@@ -25,9 +25,7 @@ def parse_document(content: bytes) -> dict[str, object]:
     """
     _check_depth(content)
     try:
-        document = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        document = _DECODER.decode(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ManifestInvalid("the manifest is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -52,7 +50,10 @@ def _check_depth(content: bytes) -> None:
     for _ in range(DEPTH_LIMIT):
         if _TOO_DEEP in brackets:
             break
-        brackets = brackets.replace(b"[]", b"")
+        outer = brackets.replace(b"[]", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
     if b"[]" in brackets or brackets.count(b"[") > DEPTH_LIMIT:
         raise ManifestInvalid(f"the manifest is nested deeper than {DEPTH_LIMIT} levels")
 
@@ -67,3 +68,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ManifestInvalid(f"the manifest holds {name}, which is not JSON")
+
+
+# Made once: json.loads makes one for every call with hooks of its own.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

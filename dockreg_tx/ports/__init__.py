@@ -138,6 +138,10 @@ class Records(
         """
         ...
 
+    def generation_at_once(self) -> int | None:
+        """Return the ``access_generation``, None when it cannot be had without waiting."""
+        ...
+
     async def check(self) -> None:
         """Do nothing when the database can be read and written.
 

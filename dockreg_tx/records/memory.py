@@ -236,6 +236,10 @@ class _MemoryAccounts:
         """Return all users, sorted by name."""
         return [self._accounts[name] for name in sorted(self._accounts)]
 
+    def generation_at_once(self) -> int | None:
+        """Return the ``access_generation``."""
+        return self._generation
+
     async def access_generation(self) -> int:
         """Return a number that grows whenever a user or grant changes."""
         return self._generation

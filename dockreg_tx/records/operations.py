@@ -378,6 +378,10 @@ class SqliteOperations(CommandOperations):
         """Return nothing: whoever works inline has nothing to remember."""
         return None
 
+    def generation_at_once(self) -> int | None:
+        """Return nothing, for the same reason."""
+        return None
+
     async def check(self) -> None:
         """Do nothing when the database can be read and written."""
         # BEGIN IMMEDIATE takes the write lock and fails on a read-only file; an empty commit costs no fsync.

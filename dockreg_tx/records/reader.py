@@ -46,7 +46,8 @@ class SqliteReader:
         self._version = -1
         # Without the wrapper's own work: these are the hottest calls of all.
         self._execute = database.conn.execute
-        self._data_version = -1
+        #: What told that nobody had committed, when the generation was read.
+        self._generation_state: bytes | int = -1
         self._generation = -1
 
     def close(self) -> None:
@@ -170,11 +171,11 @@ class SqliteReader:
 
     def access_generation(self) -> int:
         """Return the generation; its row is read again only when someone committed since."""
-        data_version = self.version()
-        if data_version != self._data_version:
-            # In this order, for the same reason.
+        # In this order, for the same reason. The row itself costs no more than to ask for the version.
+        state = (None if self._mark is None else self._mark.read()) or self.version()
+        if state != self._generation_state:
             self._generation = self._execute(statements.ACCESS_GENERATION).fetchone()[0]
-            self._data_version = data_version
+            self._generation_state = state
         return self._generation
 
     def rows(self, statement: str, **parameters: object) -> list[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorFromThreads
 
-from dockreg_tx.metrics import Counts
+from dockreg_tx.metrics import Counts, Timer
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import (
@@ -83,7 +83,7 @@ class SqliteRecords(UpkeepOperations):
             writer=self._writer,
             reactor=reactor,
             storage=storage,
-            note_commit=partial(_note_commit, counts),
+            note_commit=partial(_note_commit, counts, counts.timer("dockreg_database_commit_seconds")),
         )
         self._read_blocking = read_blocking
         self._pool = ReaderPool(path)
@@ -148,6 +148,13 @@ class SqliteRecords(UpkeepOperations):
             return self._opened().access_generation()
         except sqlite3.Error:
             return await super().access_generation()
+
+    def generation_at_once(self) -> int | None:
+        """Return the ``access_generation``, None when a lock is in the way."""
+        try:
+            return None if self._reader is None else self._reader.access_generation()
+        except sqlite3.Error:
+            return None
 
     async def _read(self, query: Callable[[SqliteReader], T]) -> T:
         began_at = monotonic()
@@ -231,9 +238,9 @@ class InlineSqliteRecords(UpkeepOperations):
         return await self._read(query)
 
 
-def _note_commit(counts: Counts, operations: int, took_seconds: float) -> None:
+def _note_commit(counts: Counts, timer: Timer, operations: int, took_seconds: float) -> None:
     counts.add("dockreg_database_writes", operations)
-    counts.timer("dockreg_database_commit_seconds").note(took_seconds)
+    timer.note(took_seconds)
 
 
 def _open(path: str, *, busy_timeout_ms: int, mark: CommitMark | None = None) -> SqliteReader:

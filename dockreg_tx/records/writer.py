@@ -201,7 +201,8 @@ class SqliteWriter:
     def _commit_locked(self, operations: Sequence[Operation[Any]]) -> list[Outcome]:
         database = self._opened()
         transaction = Transaction(database, files=self._journal)
-        database.execute("BEGIN IMMEDIATE")
+        connection = database.conn
+        connection.execute("BEGIN IMMEDIATE")
         try:
             self._void_uncommitted(transaction)
             is_alone = len(operations) == 1
@@ -210,11 +211,11 @@ class SqliteWriter:
             end = self._journal.append(transaction.entries)
             if end is not None:
                 note_journal_end(transaction, end)
-            database.execute("COMMIT")
+            connection.execute("COMMIT")
         except BaseException:
             # After some errors (disk full) SQLite has rolled back by itself.
-            if database.conn.in_transaction:
-                database.execute("ROLLBACK")
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             transaction.roll_back_files()
             raise
         return outcomes

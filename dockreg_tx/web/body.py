@@ -214,11 +214,23 @@ class RequestBody:
             done.errback(error)
 
 
+class _NoInlet:
+    """Where nothing comes from."""
+
+    def hold_body(self) -> None:
+        """Hold nothing."""
+
+    open_body = ask_for_body = hold_body
+
+
+_NO_INLET = _NoInlet()
+
+
 class EmptyBody(RequestBody):
     """The body of requests that have none; one serves them all, however often it is taken."""
 
     def __init__(self) -> None:
-        super().__init__(length_bytes=0, inlet=_NoInlet())
+        super().__init__(length_bytes=0, inlet=_NO_INLET)
         self.complete()
 
     def _take(self) -> None:
@@ -229,19 +241,19 @@ class WholeBody(RequestBody):
     """A body that came with its head."""
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(length_bytes=len(content), inlet=_NoInlet())
+        super().__init__(length_bytes=len(content), inlet=_NO_INLET)
         self._pending = [content]
         self.received_bytes = len(content)
-        self.complete()
+        self.is_complete = self.is_over = True
 
-
-class _NoInlet:
-    """Where nothing comes from."""
-
-    def hold_body(self) -> None:
-        """Hold nothing."""
-
-    open_body = ask_for_body = hold_body
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body, which is here; see ``ports.Body``."""
+        if self.received_bytes > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+        self._take()
+        content = b"".join(self._pending)
+        self.discard()
+        return content
 
 
 @implementer(IConsumer)

@@ -354,7 +354,8 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
         self.line_mode = 1
         if data:
             LineReceiver.dataReceived(self, data)
-        self._watch_header()
+        if data or self._buffer:
+            self._watch_header()
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""

@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 from dockreg_tx.access.basic import parse_basic
 from dockreg_tx.access.callers import Caller
 from dockreg_tx.access.grants import Principal, allows_any, may_push_everywhere
-from dockreg_tx.access.tokens import CATALOG
+from dockreg_tx.access.recent_callers import RecentCallers
+from dockreg_tx.access.tokens import CATALOG, Asked
 from dockreg_tx.metrics import Counts
 from dockreg_tx.oci.errors import Denied, RegistryError, TooManyRequests, Unauthorized
 from dockreg_tx.oci.names import RepositoryName
@@ -81,6 +82,7 @@ class Guard:
         service: name of this registry for token requests.
         require_tls: refuse credentials that others can read on their way.
         counts: take every look at credentials.
+        recent: knows callers again; None: everybody proves themselves each time.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Guard:
         service: str = "dockreg",
         require_tls: bool = False,
         counts: Counts | None = None,
+        recent: RecentCallers | None = None,
     ) -> None:
         self._authenticator = authenticator
+        self._recent = recent
         self.anonymous = anonymous
         self._challenge = challenge
         self._service = service
@@ -114,6 +118,24 @@ class Guard:
         if reason:
             pairs.append(("error", reason))
         return "Bearer " + ",".join(f'{key}="{value}"' for key, value in pairs)
+
+    def known(self, authorization: str | None, origin: Origin) -> Caller | None:
+        """Return at once who was let in with the same password a moment ago, else None.
+
+        Raises:
+            Denied: as ``identify``.
+        """
+        recent = self._recent
+        if recent is None or authorization is None or not authorization.startswith("Basic "):
+            return None
+        page = recent.page()
+        if not page:
+            return None
+        caller = page.get(recent.key(authorization))
+        if caller is not None:
+            self.check_confidential(origin)
+            self._accepted["password"]()
+        return caller
 
     async def identify(
         self,
@@ -148,10 +170,14 @@ class Guard:
                 raise
             self._accepted["token"]()
             return caller
+        page = None if self._recent is None else self._recent.page()
         basic = parse_basic(authorization)
         if basic is None:
             raise Unauthorized("this registry takes user name and password: log in again")
-        return Caller(await self.authenticate(*basic, origin))
+        caller = Caller(await self.authenticate(*basic, origin))
+        if self._recent is not None and page is not None:
+            self._recent.note(page, authorization, caller)
+        return caller
 
     async def authenticate(self, username: str, password: str, origin: Origin) -> Principal:
         """Return whom a name and password belong to.
@@ -200,7 +226,8 @@ class Guard:
             covered = caller.asked.covered(rights, target.repository)
         if not allows_any(principal, covered, target.repository):
             raise self._refusal(principal, target, covered)
-        self._check_further(caller, target)
+        if caller.asked is not None:
+            self._check_further(caller.asked, target)
 
     def check_admitted(self, caller: Caller, target: Target) -> None:
         """Refuse strangers where anonymous has no rights at all, before anything of the path is judged.
@@ -208,7 +235,7 @@ class Guard:
         Raises:
             Unauthorized: the caller is such a stranger.
         """
-        if target.rights not in (Need.NOTHING, Need.PASSWORD):
+        if caller.principal.is_anonymous and target.rights not in (Need.NOTHING, Need.PASSWORD):
             self._check_identity(caller, is_login=False)
 
     def _check_identity(self, caller: Caller, *, is_login: bool) -> None:
@@ -241,12 +268,10 @@ class Guard:
             {"action": right, "name": str(target.repository or "")},
         )
 
-    def _check_further(self, caller: Caller, target: Target) -> None:
+    def _check_further(self, asked: Asked, target: Target) -> None:
         """Have a client ask for what it needs elsewhere too; once it has, the handler does what it can."""
-        if caller.asked is None:
-            return
         for scope in target.further:
-            if not all(caller.asked.covers(action, RepositoryName(scope.name)) for action in scope.actions):
+            if not all(asked.covers(action, RepositoryName(scope.name)) for action in scope.actions):
                 raise insufficient_scope(target.scopes)
 
 

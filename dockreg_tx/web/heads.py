@@ -33,18 +33,19 @@ class _Block:
     values: Mapping[bytes, list[bytes]]
     authorization: slice | None
     length_bytes: int = 0
+    #: Referer and User-Agent, as the log has them.
+    described: tuple[str, str] = ("", "")
 
 
 class Fields:
     """The fields of one head, with the credentials that this request brought."""
 
-    __slots__ = ("_authorization", "_values", "length_bytes")
+    __slots__ = ("_authorization", "_values", "described", "length_bytes")
 
-    def __init__(
-        self, values: Mapping[bytes, list[bytes]], authorization: bytes | None, length_bytes: int
-    ) -> None:
-        self.length_bytes = length_bytes
-        self._values = values
+    def __init__(self, block: _Block, authorization: bytes | None) -> None:
+        self.length_bytes = block.length_bytes
+        self.described = block.described
+        self._values = block.values
         self._authorization = authorization
 
     def getRawHeaders(self, name: bytes, default: list[bytes] | None = None) -> list[bytes] | None:
@@ -79,7 +80,7 @@ class Heads:
         if block is None:
             return None
         where = block.authorization
-        return Fields(block.values, None if where is None else raw[where], block.length_bytes)
+        return Fields(block, None if where is None else raw[where])
 
 
 _UNREAD = _Block({}, None)
@@ -107,7 +108,8 @@ def _read(raw: bytes) -> _Block | None:
     length = values.get(b"content-length", [b"0"])[0]
     if not _is_plain(values) or _LENGTH.fullmatch(length) is None:
         return None
-    return _Block(values, authorization, int(length))
+    referer, agent = (values.get(name, [b""])[-1].decode("latin-1") for name in (b"referer", b"user-agent"))
+    return _Block(values, authorization, int(length), (referer, agent))
 
 
 def _is_plain(values: Mapping[bytes, list[bytes]]) -> bool:

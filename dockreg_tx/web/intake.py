@@ -46,6 +46,8 @@ class RegistryRequest(server.Request):
     site: Any = None
     request_id = ""
     user_name = ""
+    #: The client's, once an endpoint knows it: behind a trusted proxy as that names it.
+    client_address = ""
     #: Of the clock, for durations; and of the wall, for the log.
     began_at = 0.0
     started_at = 0.0
@@ -68,6 +70,11 @@ class RegistryRequest(server.Request):
     def is_over(self) -> bool:
         """Whether nothing more can be answered: it was, or the client has gone."""
         return bool(self.finished or self._disconnected)
+
+    def described(self) -> tuple[str, str]:
+        """Return the Referer and the User-Agent, empty where the client sent none."""
+        referer, agent = (self.getHeader(name) or b"" for name in (b"referer", b"user-agent"))
+        return referer.decode("latin-1"), agent.decode("latin-1")
 
     # --- from the channel
 

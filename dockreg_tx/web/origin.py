@@ -54,8 +54,9 @@ class Origins:
         is_proxied = self._is_proxy(peer)
         if not is_proxied:
             hosts = request.requestHeaders.getRawHeaders(b"host")
-            if hosts and len(hosts) == 1 and _HOST.fullmatch(host := hosts[0].decode("latin-1")):
-                return self._direct(peer, request.isSecure(), host)
+            direct = self._direct(peer, request.isSecure(), hosts[0]) if hosts and len(hosts) == 1 else None
+            if direct is not None:
+                return direct
         said = self._said(request) if is_proxied else _DIRECT
         scheme = said.scheme or ("https" if request.isSecure() else "http")
         # Behind a proxy the client's address counts: ours to the proxy says nothing about its way.
@@ -67,7 +68,10 @@ class Origins:
             is_confidential=scheme == "https" or is_local,
         )
 
-    def _of_direct(self, peer: str, is_secure: bool, host: str) -> Origin:
+    def _of_direct(self, peer: str, is_secure: bool, named: bytes) -> Origin | None:
+        host = named.decode("latin-1")
+        if _HOST.fullmatch(host) is None:
+            return None
         scheme = "https" if is_secure else "http"
         base_url = self._public_url or f"{scheme}://{host}"
         return Origin(base_url=base_url, address=peer, is_confidential=is_secure or _is_local(peer))

@@ -14,7 +14,14 @@ class Outbox:
     def __init__(self) -> None:
         #: Whether a turn goes on, at the end of which ``send`` is called.
         self.is_open = False
+        #: Number of the turn that goes on, or was the last to be open.
+        self.turn = 0
         self._waiting: list[Any] = []
+
+    def open(self) -> None:
+        """Begin a turn with several requests."""
+        self.is_open = True
+        self.turn += 1
 
     def put(self, transport: Any, data: bytes) -> None:
         """Keep bytes for a plain transport that has nothing else to send.
@@ -40,9 +47,10 @@ class Outbox:
 
 def send_now(transport: Any, data: bytes) -> None:
     """Give bytes to a socket for which none wait, and leave to its transport what it does not take."""
-    sent = transport.writeSomeData(data)
-    if not isinstance(sent, int):
-        # The connection is lost: the transport finds out by itself.
+    try:
+        sent = transport.socket.send(data)
+    except OSError:
+        # Its buffer is full, or the connection is lost: the transport finds out by itself.
         sent = 0
     if sent < len(data):
         transport.write(data[sent:])

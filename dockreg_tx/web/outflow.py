@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from dockreg_tx.oci.errors import StoreUnavailable
 from dockreg_tx.ports import OpenBlob
+from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.framing import reason_phrase, rest_of_head
 from dockreg_tx.web.intake import RegistryRequest
 from dockreg_tx.web.sendfile import WINDOW_BYTES, ClientGone, FileSender
@@ -57,12 +58,13 @@ def send_text(request: RegistryRequest, status: int, headers: Sequence[tuple[str
         fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         send(request, status, fields, body)
         return
-    if request.is_over:
+    channel = request.channel
+    if channel is None or request.is_over:
         return
-    head = _bare_head(request, status, headers, length_bytes=len(body))
+    head = _bare_head(request, channel, status, headers, length_bytes=len(body))
     payload = b"" if request.method == b"HEAD" else body
     request.sentLength = len(payload)
-    request.channel_or_raise().write(head + payload)
+    channel.write(head + payload)
     request.finish()
 
 
@@ -287,13 +289,18 @@ def _head(
 
 
 def _bare_head(
-    request: RegistryRequest, status: int, headers: Sequence[tuple[str, str]], *, length_bytes: int
+    request: RegistryRequest,
+    channel: RegistryChannel,
+    status: int,
+    headers: Sequence[tuple[str, str]],
+    *,
+    length_bytes: int,
 ) -> bytes:
     """Return the head of an answer to which nothing was added but what ``headers`` say."""
     request.code = status
     request.begin_answer()
     rest = rest_of_head(headers, length_bytes=length_bytes)
-    closing = "" if request.channel_or_raise().persistent else "Connection: close\r\n"
+    closing = "" if channel.persistent else "Connection: close\r\n"
     lines = f"{_status_line(status)}Date: {request.site.date_text}\r\n{closing}{rest}"
     return request.started(lines.encode("latin-1"))
 

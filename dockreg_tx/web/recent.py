@@ -63,15 +63,28 @@ class RecentAnswers:
         self._version = version
         self._now = now
         self.state: State = (0, None)
+        self._turn = 0
         self._given: dict[Hashable, Given] = {}
 
-    def find(self, question: Hashable) -> Given | None:
-        """Return the answer that was given to a question, None when there is none that still holds."""
+    def find(self, question: Hashable, turn: int = 0) -> Given | None:
+        """Return the answer that was given to a question, None when there is none that still holds.
+
+        Args:
+            question: that is asked.
+            turn: of the event loop, if others are asked in the same; 0 for no such turn. All of them had
+                been sent when it began, so whoever committed since has done so while they were under way.
+        """
+        if not turn or turn != self._turn:
+            self._turn = turn
+            self._look()
+        return self._given.get(question)
+
+    def _look(self) -> None:
+        """Forget everything if it does not hold any more."""
         state = int(self._now()), self._version()
         if state != self.state:
             self.state = state
             self._given.clear()
-        return self._given.get(question)
 
     def keep(self, request: RegistryRequest, answer: Answer, state: State) -> None:
         """Keep the answer that a request got; ``state`` is from before anything was looked up for it."""

@@ -32,11 +32,11 @@ from dockreg_tx.web.guard import Guard, InsufficientScope, Need, Rights, Target
 from dockreg_tx.web.intake import RegistryRequest, shielded
 from dockreg_tx.web.origin import Origin, Origins
 from dockreg_tx.web.recent import RecentAnswers
-from dockreg_tx.web.sending import HeadersOf, send_answer, send_content
+from dockreg_tx.web.sending import HeadersOf, as_sent, send_answer, send_content
 from dockreg_tx.web.short_request import begin
 from dockreg_tx.web.shortcut import Shortcut
 
-Work = Coroutine[Any, Any, None]
+Work = Coroutine[Any, Any, object]
 Handle = Callable[[Call], Awaitable[AnyAnswer]]
 
 #: Where passwords are changed for tokens, a token cannot be asked for.
@@ -246,36 +246,41 @@ class Endpoint:
         target = Target(operation.rights, _valid_name(parts), operation.further(query))
         return Aim(self, operation, method, path, query, parts, target)
 
-    async def serve(self, request: RegistryRequest, aim: Aim) -> None:
-        """Answer what a request asks for; runs to its end although the client may have gone."""
+    def serve(self, request: RegistryRequest, aim: Aim) -> Work:
+        """Return what answers a request; it runs to its end although the client may have gone."""
         request.counted_at = self._places[aim.method]
         recent = self._recent
         if recent is None or request.question is None:
-            await self._serve(request, aim)
-            return
+            return self._serve(request, aim)
+        return self._serve_and_keep(request, aim, recent)
+
+    async def _serve_and_keep(self, request: RegistryRequest, aim: Aim, recent: RecentAnswers) -> None:
+        """Answer a request, and keep the answer for the next one to ask the same."""
         # The connection has just looked there.
         state = recent.state
         answer = await self._serve(request, aim, version=state[1])
         if answer is not None:
-            recent.keep(request, answer, state)
+            recent.keep(request, as_sent(answer), state)
 
     async def _serve(
         self, request: RegistryRequest, aim: Aim, *, version: int | None = None
     ) -> Answer | None:
         """Answer a request; return the answer if the next one to ask the same may get it, too."""
-        progress = _Progress(self._origins.of(request), HeadersOf(request).get("Authorization"), version)
-        answer = await self._result(request, aim, progress)
+        headers = HeadersOf(request)
+        progress = _Progress(self._origins.of(request), headers.get("Authorization"), version)
+        request.client_address = progress.origin.address
+        answer = await self._result(request, aim, progress, headers)
         is_noted = self._auditor is not None and self._audit(self._auditor, request, aim, progress, answer)
         if isinstance(answer, Answer):
-            sent = send_answer(request, answer)
-            return None if is_noted else sent
+            send_answer(request, answer)
+            return None if is_noted else answer
         await send_content(request, answer)
         return None
 
     def _audit(
         self, auditor: Auditor, request: RegistryRequest, aim: Aim, progress: _Progress, answer: AnyAnswer
     ) -> bool:
-        if auditor.is_plain_reading(aim.target, aim.method, answer.status):
+        if auditor.is_plain(aim.target, aim.method, answer.status):
             return False
         return auditor.note(
             Deed(
@@ -291,15 +296,19 @@ class Endpoint:
             answer,
         )
 
-    async def _result(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> AnyAnswer:
+    async def _result(
+        self, request: RegistryRequest, aim: Aim, progress: _Progress, headers: HeadersOf
+    ) -> AnyAnswer:
         call: Call | None = None
         try:
-            await self._admit(request, aim, progress)
+            if aim.target.rights is not Need.NOTHING:
+                caller = self._guard.known(progress.authorization, progress.origin)
+                self._admit(request, aim, progress, caller or await self._identified(aim, progress))
             call = Call(
                 method=aim.method,
                 path=aim.path,
                 query=aim.query,
-                headers=HeadersOf(request),
+                headers=headers,
                 body=request.body,
                 caller=progress.caller or Caller(self._guard.anonymous),
                 origin=progress.origin,
@@ -309,8 +318,8 @@ class Endpoint:
             )
             return await aim.operation.handle(call)
         except Unauthorized as error:
-            headers = (("WWW-Authenticate", self._challenge(aim.target, progress, error)),)
-            return error_answer(error, request_id=request.request_id, headers=headers)
+            asked = (("WWW-Authenticate", self._challenge(aim.target, progress, error)),)
+            return error_answer(error, request_id=request.request_id, headers=asked)
         except RegistryError as error:
             if error.status >= 500:
                 _log.warn(
@@ -326,17 +335,18 @@ class Endpoint:
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
 
-    async def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress) -> None:
-        """Let the caller pass if it may make this call; no body byte has been taken yet."""
-        guard, target = self._guard, aim.target
-        if target.rights is Need.NOTHING:
-            return
-        caller = await guard.identify(
+    async def _identified(self, aim: Aim, progress: _Progress) -> Caller:
+        """Return who calls."""
+        return await self._guard.identify(
             progress.authorization,
             progress.origin,
-            takes_tokens=target.rights is not Need.PASSWORD,
+            takes_tokens=aim.target.rights is not Need.PASSWORD,
             version=progress.version,
         )
+
+    def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress, caller: Caller) -> None:
+        """Let the caller pass if it may make this call; no body byte has been taken yet."""
+        guard, target = self._guard, aim.target
         _identify(request, progress, caller)
         guard.check_admitted(caller, target)
         if target.repository is None and "name" in aim.parts:

@@ -34,11 +34,14 @@ class HeadersOf:
         return None if not values else b", ".join(values).decode("latin-1")
 
 
-def send_answer(request: RegistryRequest, answer: Answer) -> Answer:
-    """Write a whole answer and end the request; return it with the headers that all answers have."""
-    sent = Answer(answer.status, (*COMMON_HEADERS, *answer.headers), answer.body)
-    send_text(request, sent.status, sent.headers, sent.body)
-    return sent
+def send_answer(request: RegistryRequest, answer: Answer) -> None:
+    """Write a whole answer, with the headers that all answers have, and end the request."""
+    send_text(request, answer.status, (*COMMON_HEADERS, *answer.headers), answer.body)
+
+
+def as_sent(answer: Answer) -> Answer:
+    """Return an answer with the headers that all answers have."""
+    return Answer(answer.status, (*COMMON_HEADERS, *answer.headers), answer.body)
 
 
 async def send_content(request: RegistryRequest, answer: BlobAnswer | PartsAnswer) -> None:

@@ -153,7 +153,7 @@ class ShortChannel(RegistryChannel):
         """Answer a request; False, and nothing is done, when it is none of the plain ones."""
         first_end, head_end = data.find(b"\r\n"), data.find(_HEAD_END)
         words = data[:first_end].split(b" ") if head_end >= 0 else ()
-        if len(words) != 3 or words[2] != b"HTTP/1.1" or first_end > self.MAX_LENGTH:
+        if len(words) != 3 or words[2] != b"HTTP/1.1" or first_end > self._limits.request_line_bytes:
             return False
         serve = self.site.short_way(words[0], words[1])
         fields = None if serve is None else self.site.heads.fields(data[first_end + 2 : head_end + 2])

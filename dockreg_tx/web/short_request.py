@@ -28,6 +28,10 @@ class ShortRequest(RegistryRequest):
 
     channel: Any
 
+    # As the stock request has it, in C.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
     def __init__(self, channel: Any, method: bytes, target: bytes, fields: Fields) -> None:
         self.channel = channel
         self.transport = channel.transport
@@ -58,6 +62,11 @@ class ShortRequest(RegistryRequest):
         values = self.requestHeaders.getRawHeaders(key)
         return values[-1] if values else None
 
+    def described(self) -> tuple[str, str]:
+        """Return the Referer and the User-Agent, empty where the client sent none."""
+        described: tuple[str, str] = self.requestHeaders.described
+        return described
+
     def isSecure(self) -> bool:
         """Tell whether the connection is encrypted."""
         return self.channel is not None and self.channel.is_secure
@@ -77,14 +86,15 @@ class ShortRequest(RegistryRequest):
 
     def finish(self) -> None:
         """End the answer; no error when the client has gone."""
-        if self.is_over:
+        channel = self.channel
+        if channel is None or self.is_over:
             return
         if self.producer is not None:
             super().finish()
             return
         self.finished = 1
         self.site.log(self)
-        channel, self.channel = self.channel_or_raise(), None
+        self.channel = None
         channel.requestDone(self)
         self.site.request_ended(self)
 
@@ -94,7 +104,7 @@ class ShortRequest(RegistryRequest):
         super().connectionLost(reason)
 
 
-def begin(request: RegistryRequest, work: Coroutine[Any, Any, None]) -> None:
+def begin(request: RegistryRequest, work: Coroutine[Any, Any, object]) -> None:
     """Run what answers a request: by hand up to its end, or to where it has to wait.
 
     It is shielded: nothing ends it when the client has gone.
@@ -130,7 +140,7 @@ class Rest:
 
     __slots__ = ("_ended", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, None], ended: Callable[[Failure | None], None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, object], ended: Callable[[Failure | None], None]) -> None:
         self._work = work
         self._ended = ended
 

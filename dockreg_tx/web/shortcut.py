@@ -15,6 +15,8 @@ from typing import Generic, Protocol, TypeVar
 TARGETS_LIMIT = 4096
 #: Longer targets are looked up each time.
 _TARGET_LIMIT_BYTES = 512
+#: And so are those of upload sessions, which nobody asks for again; what opens one ends with this.
+_UPLOADS = re.compile(rb"/uploads/.")
 
 #: What each part of a rule may look like here; never more than Klein lets pass.
 _PARTS = {
@@ -46,7 +48,8 @@ class Shortcut(Generic[R, A]):
     """Finds what a request aims at."""
 
     def __init__(self, routes: Sequence[R], aim: Aim[R, A]) -> None:
-        self._patterns = [(_pattern(route.rule), route) for route in routes]
+        self._plain = {route.rule: route for route in routes if "<" not in route.rule}
+        self._patterns = [(_pattern(route.rule), route) for route in routes if "<" in route.rule]
         self._aim = aim
         self._known: dict[tuple[bytes, bytes], A | None] = {}
 
@@ -56,7 +59,7 @@ class Shortcut(Generic[R, A]):
         if key in self._known:
             return self._known[key]
         found = self._look(method.decode("latin-1"), target)
-        if len(target) <= _TARGET_LIMIT_BYTES:
+        if len(target) <= _TARGET_LIMIT_BYTES and not _UPLOADS.search(target):
             if len(self._known) >= TARGETS_LIMIT:
                 self._known.clear()
             self._known[key] = found
@@ -66,6 +69,9 @@ class Shortcut(Generic[R, A]):
         path = target.partition(b"?")[0].decode("latin-1")
         if "//" in path or "/./" in path or "/../" in path:
             return None
+        plain = self._plain.get(path)
+        if plain is not None:
+            return self._aim(plain, method, target, {})
         for pattern, route in self._patterns:
             match = pattern.fullmatch(path)
             if match is not None:

@@ -23,7 +23,7 @@ from dockreg_tx.web.short_channel import ShortChannel
 from dockreg_tx.web.surroundings import Limits
 
 if TYPE_CHECKING:
-    from dockreg_tx.web.recent import Given
+    from dockreg_tx.web.recent import Given, RecentAnswers
 
 #: The status that is logged when the client went before it had an answer; never sent. (nginx's habit.)
 CLIENT_CLOSED_REQUEST = 499
@@ -194,8 +194,10 @@ class RegistrySite(server.Site):
 
     def given(self, question: Hashable) -> Given | None:
         """Return the answer to a question that still holds, None when the question must be asked."""
-        recent = getattr(self.resource, "recent", None)
-        return None if recent is None or self.is_draining or self.wire is not None else recent.find(question)
+        recent: RecentAnswers | None = getattr(self.resource, "recent", None)
+        if recent is None or self.is_draining or self.wire is not None:
+            return None
+        return recent.find(question, self.outbox.turn if self.outbox.is_open else 0)
 
     def channel_opened(self, channel: RegistryChannel) -> None:
         """Note a connection."""
@@ -272,23 +274,23 @@ class RegistrySite(server.Site):
         self._counts.add_request(place, status, duration_seconds, received_bytes, sent_bytes)
         if self._access_log is None:
             return
-        header = request.getHeader
-        request.logged = AccessEntry(
-            peer=self._client_of(cast("IRequest", request)),
-            user=request.user_name,
-            method=_text(request.method),
-            uri=_text(request.uri),
-            status=status,
-            sent_bytes=sent_bytes,
-            received_bytes=received_bytes,
-            duration_seconds=duration_seconds,
-            request_id=request.request_id,
-            referer=_text(header(b"referer")),
-            user_agent=_text(header(b"user-agent")),
-            http_version=_text(request.clientproto),
-            started_at=request.started_at,
+        referer, user_agent = request.described()
+        request.logged = entry = AccessEntry(
+            request.client_address or self._client_of(cast("IRequest", request)),
+            request.user_name,
+            request.method.decode("latin-1"),
+            request.uri.decode("latin-1"),
+            status,
+            sent_bytes,
+            received_bytes,
+            duration_seconds,
+            request.request_id,
+            referer,
+            user_agent,
+            request.clientproto.decode("latin-1"),
+            request.started_at,
         )
-        self._access_log(request.logged)
+        self._access_log(entry)
 
     def refused(self, channel: RegistryChannel, refusal: Refusal, request_id: str) -> None:
         """Report something that did not become a request."""

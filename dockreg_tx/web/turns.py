@@ -12,9 +12,14 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import Logger
 
 from dockreg_tx.web.outbox import Outbox
 from dockreg_tx.web.short_channel import ShortChannel
+
+#: epoll counts milliseconds in an int.
+_LONGEST_SECONDS = 1_000_000.0
+_log = Logger()
 
 
 class TurnPoller:
@@ -28,34 +33,65 @@ class TurnPoller:
 
     def __init__(self, reactor: Any, poller: Any, outbox: Outbox) -> None:
         self.poller = poller
+        self._reactor = reactor
         self._selectables = reactor._selectables
-        self._read = reactor._doReadOrWrite
+        self._waker = reactor.waker
         self._outbox = outbox
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.poller, name)
 
     def poll(self, timeout: float, limit: int) -> list[tuple[int, int]]:
-        """Wait for events; those of plain connections with something to read are dealt with at once."""
+        """Wait for events; those of plain connections with something to read are dealt with at once.
+
+        As long as there is nothing else to do, it goes on with the next turn: the reactor's own round costs
+        as much as a small request.
+        """
+        others = self._turn(timeout, limit)
+        while not others and (wait_seconds := self._wait_seconds()):
+            others = self._turn(wait_seconds, len(self._selectables))
+        return others
+
+    def _wait_seconds(self) -> float:
+        """Return how long nobody but clients has anything to do, -1 for ever; 0: it is the reactor's turn."""
+        reactor = self._reactor
+        is_due = reactor.threadCallQueue or reactor._newTimedCalls or reactor._justStopped
+        if is_due or not reactor.running or reactor._poller is not self:
+            return 0.0
+        calls = reactor._pendingTimedCalls
+        return min(max(calls[0].time - reactor.seconds(), 0.0), _LONGEST_SECONDS) if calls else -1.0
+
+    def _read(self, connection: Any) -> None:
+        """Take what came, and disconnect where that fails, as the reactor does."""
+        try:
+            why = connection.doRead()
+        except Exception as error:  # noqa: BLE001 - it ends this connection alone
+            _log.failure("a connection broke while it was read")
+            why = error
+        if why:
+            self._reactor._disconnectSelectable(connection, why, True)
+
+    def _turn(self, timeout: float, limit: int) -> list[tuple[int, int]]:
         events: list[tuple[int, int]] = self.poller.poll(timeout, limit)
         others = []
         if len(events) > 1:
-            self._outbox.is_open = True
+            self._outbox.open()
         try:
             for fd, event in events:
                 selectable = self._selectables.get(fd)
-                if event == select.EPOLLIN and _is_ours(selectable):
-                    self._read(selectable, fd, event)
+                if event != select.EPOLLIN:
+                    others.append((fd, event))
+                elif type(selectable) is tcp.Server and type(selectable.protocol) is ShortChannel:
+                    self._read(selectable)
+                elif selectable is self._waker and selectable is not None:
+                    # Threads have called, and the reactor looks what for before it polls again.
+                    selectable.doRead()
                 else:
                     others.append((fd, event))
         finally:
             self._outbox.is_open = False
             self._outbox.send()
         return others
-
-
-def _is_ours(selectable: Any) -> bool:
-    return type(selectable) is tcp.Server and type(selectable.protocol) is ShortChannel
 
 
 def share_turns(reactor: Any, outbox: Outbox) -> None:

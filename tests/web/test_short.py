@@ -13,7 +13,7 @@ from dockreg_tx.web.answers import Answer
 from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES, BLOCKS_LIMIT, Heads
 from dockreg_tx.web.intake import RegistryRequest
 from dockreg_tx.web.recent import ANSWERS_LIMIT, RecentAnswers
-from dockreg_tx.web.sending import send_answer
+from dockreg_tx.web.sending import as_sent, send_answer
 from dockreg_tx.web.short_request import ShortRequest
 from tests.web.wire import MemoryWire, echo
 
@@ -305,8 +305,9 @@ class AnsweredAgainTests(SynchronousTestCase):
         request.counted_at = request_place("base", request.method.decode())
         request.user_name = "alice"
         state = self.recent.state
-        answer = send_answer(request, Answer(200, (("Content-Type", "text/plain"),), self.body))
-        self.recent.keep(request, answer, state)
+        answer = Answer(200, (("Content-Type", "text/plain"),), self.body)
+        send_answer(request, answer)
+        self.recent.keep(request, as_sent(answer), state)
 
     def test_the_same(self) -> None:
         """The answer, its line in the log and its count are those of the first one, but for the id."""
