@@ -322,12 +322,8 @@ class Endpoint:
             return error_answer(error, request_id=request.request_id, headers=asked)
         except RegistryError as error:
             if error.status >= 500:
-                _log.warn(
-                    "{code}: {text} [{request_id}]",
-                    code=error.code,
-                    text=error.message,
-                    request_id=request.request_id,
-                )
+                known_by = request.request_id
+                _log.warn("{code}: {text} [{id}]", code=error.code, text=error.message, id=known_by)
             more = () if call is None else self._route.headers_of_error(call, error)
             return error_answer(error, request_id=request.request_id, headers=more)
         except Exception:  # noqa: BLE001 - the last line: no traceback ever reaches a client
