@@ -111,6 +111,20 @@ class VerifyTests(StoredCase):
         self.commit(now=2.0)
         self.assertEqual("", self.done("verify"))
 
+    def test_healed(self) -> None:
+        """Repair writes a manifest anew from the copy that the database has; no push is needed."""
+        content = b"{}"
+        digest = Digest.of(content)
+        path = self.layout.blob_path(digest)
+        with Operator(root=self.root).records() as records:
+            manifest = NewManifest(RepositoryName("app"), digest, "application/json", content)
+            run_inline(records.put_manifest(manifest, [], lambda: None, may_overwrite=True, now=1.0))
+        self.assertIn("missing", self.bad())
+        self.assertIn("healed", self.bad("--repair"))
+        with open(path, "rb") as file:
+            self.assertEqual(content, file.read())
+        self.assertEqual("", self.done("verify"))
+
     def test_reference(self) -> None:
         """A manifest without its layer is found, unless layers may be missing."""
         content, app = b"{}", RepositoryName("app")
