@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from twisted.logger import Logger
+
 from dockreg_tx.oci.digests import ALGORITHMS, Digest
 from dockreg_tx.oci.errors import (
     BlobUploadUnknown,
@@ -21,6 +23,7 @@ from dockreg_tx.oci.errors import (
     RegistryError,
     SizeInvalid,
     StorageFull,
+    StoreUnavailable,
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
@@ -45,6 +48,7 @@ WHOLE_LIMIT_BYTES = 256 * 1024
 ANONYMOUS = ""
 #: How many ended sessions one sweep forgets, so that nobody waits long for the database.
 ENDED_LIMIT = 10_000
+_log = Logger(namespace="dockreg")
 
 
 async def _never() -> bool:
@@ -253,6 +257,9 @@ class Uploads:
                 writer = await self.staging.open(upload.id)
             except UploadBusy:
                 continue
+            except StoreUnavailable as error:
+                _log.error("upload {upload_id} cannot be swept: {error}", upload_id=upload.id, error=error)
+                continue
             try:
                 await self._drop(upload.id)
             finally:
@@ -260,6 +267,15 @@ class Uploads:
             count += 1
         await self.records.forget_ended_uploads(before, ENDED_LIMIT)
         return count
+
+    async def sweep_all(self, *, expire_after_seconds: float) -> int:
+        """Drop all such sessions, and what crashes left of others; return how many sessions."""
+        expired = 0
+        while count := await self.sweep(expire_after_seconds=expire_after_seconds):
+            expired += count
+        if orphans := await self.discard_orphans():
+            _log.info("swept {orphans} orphaned uploads", orphans=orphans)
+        return expired
 
     async def discard_orphans(self) -> int:
         """Remove staged bytes that have no session, which a crash leaves behind; return how many."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind
+from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind, UploadRecord
 from dockreg_tx.preparation import run_inline
 from tests.cli.case import CommandCase
 
@@ -60,6 +61,19 @@ class CollectTests(StoredCase):
         self.refused("gc", "--grace", "0s")
         self.done("gc", "--grace", "0s", "--yes")
         self.assertEqual([], os.listdir(self.layout.trash))
+
+    def test_expired_uploads(self) -> None:
+        """Expired sessions go with their bytes, and so do bytes of no session; open ones stay."""
+        with Operator(root=self.root).records() as records:
+            for number, touched_at in (("old", 1.0), ("open", time.time())):  # noqa: TID251 - the command's clock
+                upload = UploadRecord(number, RepositoryName("app"), "ann", 0, 1.0, touched_at, "")
+                run_inline(records.begin_upload(upload))
+        for name in ("old", "open", "lost"):
+            open(self.layout.upload_path(name), "wb").close()
+        self.done("gc", "--dry-run")
+        self.assertEqual(["lost", "old", "open"], sorted(os.listdir(self.layout.uploads)))
+        self.done("gc")
+        self.assertEqual(["open"], os.listdir(self.layout.uploads))
 
     def test_grace(self) -> None:
         """Within the grace nothing is removed; a duration without a unit is wrong usage."""

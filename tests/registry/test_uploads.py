@@ -7,6 +7,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from dockreg_tx.blobs.memory import MemoryUploadWriter
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import (
     BlobUploadUnknown,
@@ -17,6 +18,7 @@ from dockreg_tx.oci.errors import (
     RangeOutOfOrder,
     SizeInvalid,
     StorageFull,
+    StoreUnavailable,
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
@@ -277,6 +279,22 @@ class SessionTests(TestCase):
         slow.feed(b"ab")
         slow.finish()
         self.assertEqual(2, await writing)
+
+    async def test_sweep_all(self) -> None:
+        """All expired sessions go, however many; one that the disk refuses stays, and holds up none."""
+        world = World()
+        keys = [await world.open_session() for _ in range(1003)]
+        world.time += 100
+        opened = world.staging.open
+
+        async def refuse(upload_id: str, *, algorithm: str = "sha256") -> MemoryUploadWriter:
+            if upload_id == keys[5].upload_id:
+                raise StoreUnavailable("no")
+            return await opened(upload_id, algorithm=algorithm)
+
+        self.patch(world.staging, "open", refuse)
+        self.assertEqual(1002, await world.uploads.sweep_all(expire_after_seconds=50))
+        await world.uploads.find(keys[5])
 
     async def test_orphaned_bytes_are_discarded(self) -> None:
         """Bytes without a session, which a crash can leave, are removed; those of sessions stay."""
