@@ -143,7 +143,7 @@ class Upkeep:
         if not await registry.clock.is_steady(self._now()):
             return
         expire_after = float(self._settings().uploads.expire_after_seconds)
-        expired = await registry.uploads.sweep_all(expire_after_seconds=expire_after)
+        expired = await registry.sweep.all(expire_after_seconds=expire_after)
         if expired:
             _log.info("swept {expired} expired uploads", expired=expired)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.preparation import inline_collect, run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.registry.collect import CollectionRules, Decision
-from dockreg_tx.registry.uploads import Uploads
+from dockreg_tx.registry.sweep import Sweep
 from dockreg_tx.root_locks import collection_lock
 from dockreg_tx.settings_values import duration
 
@@ -65,16 +64,14 @@ def gc(
             found = run_inline(collect.run(rules, now=now(), dry_run=dry_run))
             if not dry_run:
                 expire_after = float(settings.uploads.expire_after_seconds)
-                run_inline(_uploads(records, layout).sweep_all(expire_after_seconds=expire_after))
+                run_inline(_sweep(records, layout).all(expire_after_seconds=expire_after))
     show([_document(decision) for decision in found], map(_line, found), as_json=as_json)
 
 
-def _uploads(records: InlineSqliteRecords, layout: RootLayout) -> Uploads:
-    # Nothing is begun or received here, so that nothing waits for this clock.
+def _sweep(records: InlineSqliteRecords, layout: RootLayout) -> Sweep:
+    # Nothing is received here, so that nothing waits for this clock.
     staging = FileUploadStaging(layout=layout, blocking=InlineBlocking(), clock=Clock())
-    return Uploads(
-        records=records, push_records=records, staging=staging, now=now, new_id=lambda: secrets.token_hex(16)
-    )
+    return Sweep(records=records, staging=staging, now=now)
 
 
 def _rules(rules: CollectionRules, grace: int | None, trash: int | None) -> CollectionRules:

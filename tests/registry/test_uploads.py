@@ -273,7 +273,7 @@ class SessionTests(TestCase):
         world.time += 100
         await world.uploads.append_chunk(fresh, body(b"x"), content_range=None)
         world.time += 10
-        self.assertEqual(1, await world.uploads.sweep(expire_after_seconds=50))
+        self.assertEqual(1, await world.sweep.expired(expire_after_seconds=50))
         await error_of((world.uploads.find(idle)), BlobUploadUnknown)
         self.assertEqual(1, (await world.uploads.find(fresh)).offset_bytes)
         slow.feed(b"ab")
@@ -293,7 +293,7 @@ class SessionTests(TestCase):
             return await opened(upload_id, algorithm=algorithm)
 
         self.patch(world.staging, "open", refuse)
-        self.assertEqual(1002, await world.uploads.sweep_all(expire_after_seconds=50))
+        self.assertEqual(1002, await world.sweep.all(expire_after_seconds=50))
         await world.uploads.find(keys[5])
 
     async def test_orphaned_bytes_are_discarded(self) -> None:
@@ -302,7 +302,7 @@ class SessionTests(TestCase):
         key = await world.open_session()
         await world.uploads.append_chunk(key, body(b"ab"), content_range=None)
         (await world.staging.open("orphan")).close()
-        self.assertEqual(1, await world.uploads.discard_orphans())
+        self.assertEqual(1, await world.sweep.orphans())
         self.assertEqual([key.upload_id], list(await world.staging.list()))
 
 
@@ -372,7 +372,7 @@ class UnrecordedTests(TestCase):
         key = await self.begun()
         await self.uploads.cancel(key)
         await error_of(self.uploads.find(key), BlobUploadUnknown)
-        self.assertEqual(0, await self.uploads.sweep(expire_after_seconds=60.0))
+        self.assertEqual(0, await self.world.sweep.expired(expire_after_seconds=60.0))
         await error_of(self.uploads.find(key), BlobUploadUnknown)
 
     async def test_swept(self) -> None:
@@ -380,5 +380,5 @@ class UnrecordedTests(TestCase):
         key = await self.begun()
         await self.uploads.append_chunk(key, body(b"abc"), content_range=None)
         self.world.time += 61.0
-        self.assertEqual(1, await self.uploads.sweep(expire_after_seconds=60.0))
+        self.assertEqual(1, await self.world.sweep.expired(expire_after_seconds=60.0))
         await error_of(self.uploads.find(key), BlobUploadUnknown)
