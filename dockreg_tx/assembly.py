@@ -36,6 +36,7 @@ from dockreg_tx.registry.remove import Remove
 from dockreg_tx.registry.scrub import Pace, Scrub, Suspects
 from dockreg_tx.registry.search import Search
 from dockreg_tx.registry.session_ids import SessionIds
+from dockreg_tx.registry.sweep import Sweep
 from dockreg_tx.registry.uploads import Uploads
 from dockreg_tx.registry.verify import Verify
 from dockreg_tx.settings import Settings
@@ -93,7 +94,7 @@ class Registry:
     """A registry put together: what the web serves, and what runs beside it."""
 
     resource: RegistryResource
-    uploads: Uploads
+    sweep: Sweep
     collect: Collect
     scrub: Scrub
     clock: ClockWatch
@@ -207,7 +208,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
     )
     return Registry(
         resource=RegistryResource(app),
-        uploads=uploads,
+        sweep=Sweep(records=records, staging=uploads.staging, now=around.now),
         collect=collect,
         scrub=scrub,
         clock=clock,

@@ -143,12 +143,9 @@ class Upkeep:
         if not await registry.clock.is_steady(self._now()):
             return
         expire_after = float(self._settings().uploads.expire_after_seconds)
-        expired = await registry.uploads.sweep(expire_after_seconds=expire_after)
-        orphans = await registry.uploads.discard_orphans()
-        if expired or orphans:
-            _log.info(
-                "swept {expired} expired and {orphans} orphaned uploads", expired=expired, orphans=orphans
-            )
+        expired = await registry.sweep.all(expire_after_seconds=expire_after)
+        if expired:
+            _log.info("swept {expired} expired uploads", expired=expired)
 
     async def _collect(self) -> None:
         """Collect garbage if it is time and nobody else does."""

@@ -6,12 +6,18 @@ import time
 from dataclasses import replace
 
 import click
+from twisted.internet.task import Clock
 
 from dockreg_tx.assembly import collection_rules
+from dockreg_tx.blobs.layout import RootLayout
+from dockreg_tx.blobs.staging import FileUploadStaging
+from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.cli.frame import AdminCommand, ask, json_option, pass_operator, show, yes_option
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.preparation import inline_collect, run_inline
+from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.registry.collect import CollectionRules, Decision
+from dockreg_tx.registry.sweep import Sweep
 from dockreg_tx.root_locks import collection_lock
 from dockreg_tx.settings_values import duration
 
@@ -43,8 +49,12 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in the new
 def gc(
     operator: Operator, dry_run: bool, grace: int | None, trash: int | None, as_json: bool, yes: bool
 ) -> None:
-    """Remove what no manifest needs: one digest a line, first word. Works beside a running server."""
-    rules = _rules(collection_rules(operator.settings()), grace, trash)
+    """Remove what no manifest needs: one digest a line, first word. Works beside a running server.
+
+    Upload sessions that have expired go, too; those that are open keep their bytes.
+    """
+    settings = operator.settings()
+    rules = _rules(collection_rules(settings), grace, trash)
     if not dry_run and 0 in {rules.grace_seconds, rules.trash_seconds}:
         ask("With 0s, pushes under way must begin again, and nothing can be restored. Go on?", yes=yes)
     with operator.records() as records:
@@ -52,7 +62,16 @@ def gc(
         with collection_lock(layout, wait=True):
             collect = inline_collect(records, layout, now=now)
             found = run_inline(collect.run(rules, now=now(), dry_run=dry_run))
+            if not dry_run:
+                expire_after = float(settings.uploads.expire_after_seconds)
+                run_inline(_sweep(records, layout).all(expire_after_seconds=expire_after))
     show([_document(decision) for decision in found], map(_line, found), as_json=as_json)
+
+
+def _sweep(records: InlineSqliteRecords, layout: RootLayout) -> Sweep:
+    # Nothing is received here, so that nothing waits for this clock.
+    staging = FileUploadStaging(layout=layout, blocking=InlineBlocking(), clock=Clock())
+    return Sweep(records=records, staging=staging, now=now)
 
 
 def _rules(rules: CollectionRules, grace: int | None, trash: int | None) -> CollectionRules:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from dataclasses import replace
 
 import click
 
@@ -16,7 +18,7 @@ from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import BlobUse
 from dockreg_tx.preparation import run_inline
 from dockreg_tx.records.sqlite import InlineSqliteRecords
-from dockreg_tx.registry.verify import Damage, Verify
+from dockreg_tx.registry.verify import Damage, Heal, Verify
 
 
 @click.command("verify", cls=AdminCommand)
@@ -27,12 +29,18 @@ from dockreg_tx.registry.verify import Damage, Verify
 def verify(context: click.Context, operator: Operator, repair: bool, as_json: bool) -> None:
     """Read all again: one damaged digest a line, first word, then rows and references; exit code 1 if any."""
     with operator.records() as records:
-        found = run_inline(_damages(_verify(records, operator.layout()), repair))
+        found = run_inline(_damages(records, operator.layout(), repair=repair))
         rows = run_inline(records.damaged_rows())
         dangling = _dangling(operator, records)
         rows += [f"copy of manifest {digest}" for digest in run_inline(records.damaged_copies())]
     document = [
-        {"digest": str(item.digest), "reason": item.reason, "repaired": item.is_repaired} for item in found
+        {
+            "digest": str(item.digest),
+            "reason": item.reason,
+            "repaired": item.is_repaired,
+            "healed": item.is_healed,
+        }
+        for item in found
     ]
     lines = [f"{item.digest}  {item.reason}{_outcome(item)}" for item in found]
     document += [{"row": name, "reason": _ROW_REASON, "repaired": False} for name in rows]
@@ -48,6 +56,8 @@ _DANGLING_REASON = "push the image again, or delete it"
 
 
 def _outcome(item: Damage) -> str:
+    if item.is_healed:
+        return "; healed: it is a manifest, and the database had a copy"
     if not item.is_repaired:
         return ""
     return "; push it again" if item.is_missing else "; moved to quarantine: push it again"
@@ -60,17 +70,17 @@ def _dangling(operator: Operator, records: InlineSqliteRecords) -> list[str]:
     return run_inline(records.dangling_references())
 
 
-async def _damages(work: Verify, repair: bool) -> list[Damage]:
-    return [damage async for damage in work.run(repair=repair)]
-
-
-def _verify(records: InlineSqliteRecords, layout: RootLayout) -> Verify:
-    return Verify(
-        records=records,
-        blocking=InlineBlocking(),
-        blobs=FileBlobStore(layout=layout, blocking=InlineBlocking(), new_id=lambda: "verify"),
-        quarantine=FileTrash(layout=layout, blocking=InlineBlocking(), now=now, directory=layout.quarantine),
+async def _damages(records: InlineSqliteRecords, layout: RootLayout, *, repair: bool) -> list[Damage]:
+    blobs = FileBlobStore(
+        layout=layout, blocking=InlineBlocking(), new_id=lambda: f"verify-{secrets.token_hex(8)}"
     )
+    quarantine = FileTrash(layout=layout, blocking=InlineBlocking(), now=now, directory=layout.quarantine)
+    work = Verify(records=records, blocking=InlineBlocking(), blobs=blobs, quarantine=quarantine)
+    heal = Heal(records=records, blobs=blobs)
+    return [
+        replace(damage, is_healed=repair and await heal.manifest(damage.digest))
+        async for damage in work.run(repair=repair)
+    ]
 
 
 @click.group("blob", cls=AdminGroup)

@@ -24,7 +24,14 @@ from dockreg_tx.ports.blobs import (
     settled,
 )
 from dockreg_tx.ports.collection import CollectRecords, Cutoff, UntaggedManifest, Verdict
-from dockreg_tx.ports.inspection import BlobUse, InspectRecords, RecordedBlob, ScrubRecords, ScrubState
+from dockreg_tx.ports.inspection import (
+    BlobUse,
+    HealRecords,
+    InspectRecords,
+    RecordedBlob,
+    ScrubRecords,
+    ScrubState,
+)
 from dockreg_tx.ports.manifests import (
     BrowseRecords,
     ContentReference,
@@ -73,6 +80,7 @@ __all__ = [
     "EnsureContent",
     "Fillable",
     "HandsOff",
+    "HealRecords",
     "InspectRecords",
     "LateContent",
     "ManifestRecord",

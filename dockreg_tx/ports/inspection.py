@@ -69,7 +69,19 @@ class ScrubState:
         return ScrubState(self.began_at, now, self.cursor, self.checked, self.damaged + damaged)
 
 
-class ScrubRecords(InspectRecords, Protocol):
+class HealRecords(Protocol):
+    """What healing asks and repairs."""
+
+    async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
+        """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
+        ...
+
+    async def manifest_copy(self, digest: Digest) -> bytes | None:
+        """Return the bytes of a manifest that a row holds, None when none does."""
+        ...
+
+
+class ScrubRecords(InspectRecords, HealRecords, Protocol):
     """What the scrub asks and repairs beside that."""
 
     async def recorded_blob(self, digest: Digest) -> RecordedBlob | None:
@@ -88,20 +100,12 @@ class ScrubRecords(InspectRecords, Protocol):
         """
         ...
 
-    async def revive_blob(self, digest: Digest, *, ensure: EnsureContent) -> bool:
-        """Count a blob in quarantine as good again, for its bytes are back; False when it is not there."""
-        ...
-
     async def scrub_state(self) -> ScrubState | None:
         """Return how far the scrub got, None before the first one."""
         ...
 
     async def note_scrub(self, state: ScrubState) -> None:
         """Record how far the scrub got."""
-        ...
-
-    async def manifest_copy(self, digest: Digest) -> bytes | None:
-        """Return the bytes of a manifest that a row holds, None when none does."""
         ...
 
     async def damaged_copies(self) -> list[Digest]:

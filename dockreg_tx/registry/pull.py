@@ -36,7 +36,8 @@ class Pull:
 
         Raises:
             DigestInvalid: the reference is a malformed digest.
-            NameUnknown, ManifestUnknown: there is none; an impossible tag counts as unknown.
+            NameUnknown, ManifestUnknown: there is none, or its bytes are gone; an impossible tag counts as
+                unknown.
         """
         try:
             parsed = parse_reference(reference)
@@ -47,7 +48,20 @@ class Pull:
             if not await self.records.repository_exists(repository):
                 raise NameUnknown(str(repository))
             raise ManifestUnknown(str(repository), reference)
+        if record.content is None and not await self._is_there(record):
+            # In quarantine, or lost: who is told that it is there would not push it again.
+            raise ManifestUnknown(str(repository), reference)
         return record
+
+    async def _is_there(self, record: ManifestRecord | BlobRecord) -> bool:
+        try:
+            blob = await self.blobs.open(record.digest)
+        except BlobUnknown:
+            return False
+        if blob.size_bytes != record.size_bytes:
+            blob.suspect()
+        blob.close()
+        return blob.size_bytes == record.size_bytes
 
     async def acceptable(
         self, repository: RepositoryName, record: ManifestRecord, accept: str | None
@@ -101,9 +115,11 @@ class Pull:
         that names it, the push would fail.
 
         Raises:
-            BlobUnknown: as ``find_blob``; or it was collected at this moment.
+            BlobUnknown: as ``find_blob`` and ``open_blob``; or it was collected at this moment.
         """
         record = await self.find_blob(repository, digest)
+        if not await self._is_there(record):
+            raise BlobUnknown(str(digest))
         now = self.now()
         if record.touched_at < now - self.renew_after_seconds:
             try:
@@ -123,6 +139,7 @@ class Pull:
         """
         blob = await self.blobs.open(record.digest)
         if blob.size_bytes != record.size_bytes:
+            blob.suspect()
             blob.close()
             raise BlobUnknown(str(record.digest))
         return blob

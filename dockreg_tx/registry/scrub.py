@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StoreUnavailable
 from dockreg_tx.ports import BlobStore, RecordedBlob, ScrubRecords, ScrubState
-from dockreg_tx.registry.verify import Damage, Verify, bytes_of
+from dockreg_tx.registry.verify import Damage, Heal, Verify, bytes_of
 
 #: Small blobs cost the disk a movement: each counts as at least so much.
 LEAST_BYTES = 64 * 1024
@@ -161,7 +161,7 @@ class Scrub:
         if blob.is_quarantined:
             if damage is None:
                 return None
-            if await self._revive(blob):
+            if await self._revive(blob) or await self._heal_manifest(blob.digest):
                 return damage
             return None
         if damage is None or (damage.is_unreadable and not is_last_word):
@@ -186,14 +186,12 @@ class Scrub:
             _log.warn("{digest} is good again", digest=str(blob.digest))
         return revived
 
-    async def _heal_manifest(self, digest: Digest) -> None:
-        """Write the file of a manifest anew from its row."""
-        content = await self.records.manifest_copy(digest)
-        if content is None or Digest.of(content, digest.algorithm) != digest:
-            return
-        ensure = await self.blobs.put(digest, content)
-        if await self.records.revive_blob(digest, ensure=ensure):
+    async def _heal_manifest(self, digest: Digest) -> bool:
+        """Write the file of a manifest anew from its row; tell whether it was."""
+        is_healed = await Heal(records=self.records, blobs=self.blobs).manifest(digest)
+        if is_healed:
             _log.warn("{digest} is healed: it is a manifest, and the database had a copy", digest=str(digest))
+        return is_healed
 
     async def _rows(self) -> int:
         """Look at the rows; return how many are damaged."""

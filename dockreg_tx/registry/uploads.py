@@ -43,8 +43,6 @@ from dockreg_tx.registry.session_ids import SessionIds
 WHOLE_LIMIT_BYTES = 256 * 1024
 #: Owner of the sessions that were begun without credentials.
 ANONYMOUS = ""
-#: How many ended sessions one sweep forgets, so that nobody waits long for the database.
-ENDED_LIMIT = 10_000
 
 
 async def _never() -> bool:
@@ -242,35 +240,6 @@ class Uploads:
     async def forget(self, key: SessionKey) -> None:
         """Drop a session that its client never heard of; no error when it is gone already."""
         await self._drop(key.upload_id)
-
-    async def sweep(self, *, expire_after_seconds: float, limit: int = 1000) -> int:
-        """Drop up to ``limit`` sessions that nobody touched for that long; return how many.
-
-        A session that is being written to is left alone.
-        """
-        before = self.now() - expire_after_seconds
-        count = 0
-        for upload in await self.records.expired_uploads(before, limit):
-            try:
-                writer = await self.staging.open(upload.id)
-            except UploadBusy:
-                continue
-            try:
-                await self._drop(upload.id)
-            finally:
-                writer.close()
-            count += 1
-        await self.records.forget_ended_uploads(before, ENDED_LIMIT)
-        return count
-
-    async def discard_orphans(self) -> int:
-        """Remove staged bytes that have no session, which a crash leaves behind; return how many."""
-        count = 0
-        for upload_id in await self.staging.list():
-            if await self.records.upload(upload_id) is None:
-                await self.staging.discard(upload_id)
-                count += 1
-        return count
 
     @asynccontextmanager
     async def _writing(self, key: SessionKey) -> AsyncIterator[UploadWriter]:

@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import BlobUnknown, StoreUnavailable
-from dockreg_tx.ports import BlobStore, BlobTrash, Blocking, InspectRecords, OpenBlob, RecordedBlob
+from dockreg_tx.ports import (
+    BlobStore,
+    BlobTrash,
+    Blocking,
+    HealRecords,
+    InspectRecords,
+    OpenBlob,
+    RecordedBlob,
+)
 
 _BATCH = 1000
 _READ_BYTES = 1024 * 1024
@@ -27,6 +35,8 @@ class Damage:
     is_unreadable: bool = False
     #: There are no bytes at all.
     is_missing: bool = False
+    #: It is a manifest, and has been written anew from the database's copy.
+    is_healed: bool = False
 
 
 class _Changed(Exception):
@@ -112,6 +122,22 @@ class Verify:
         except _Changed:
             return damage
         return replace(damage, is_repaired=is_moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heal:
+    """The use case of healing without a push: the database has a copy of most manifests."""
+
+    records: HealRecords
+    blobs: BlobStore
+
+    async def manifest(self, digest: Digest) -> bool:
+        """Write the file of a manifest in quarantine anew from its row; False when there is no good copy."""
+        content = await self.records.manifest_copy(digest)
+        if content is None or Digest.of(content, digest.algorithm) != digest:
+            return False
+        ensure = await self.blobs.put(digest, content)
+        return await self.records.revive_blob(digest, ensure=ensure)
 
 
 def _unreadable(recorded: RecordedBlob, error: StoreUnavailable) -> Damage:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
-from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind
+from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind, UploadRecord
 from dockreg_tx.preparation import run_inline
 from tests.cli.case import CommandCase
 
@@ -61,6 +62,19 @@ class CollectTests(StoredCase):
         self.done("gc", "--grace", "0s", "--yes")
         self.assertEqual([], os.listdir(self.layout.trash))
 
+    def test_expired_uploads(self) -> None:
+        """Expired sessions go with their bytes, and so do bytes of no session; open ones stay."""
+        with Operator(root=self.root).records() as records:
+            for number, touched_at in (("old", 1.0), ("open", time.time())):  # noqa: TID251 - the command's clock
+                upload = UploadRecord(number, RepositoryName("app"), "ann", 0, 1.0, touched_at, "")
+                run_inline(records.begin_upload(upload))
+        for name in ("old", "open", "lost"):
+            open(self.layout.upload_path(name), "wb").close()
+        self.done("gc", "--dry-run")
+        self.assertEqual(["lost", "old", "open"], sorted(os.listdir(self.layout.uploads)))
+        self.done("gc")
+        self.assertEqual(["open"], os.listdir(self.layout.uploads))
+
     def test_grace(self) -> None:
         """Within the grace nothing is removed; a duration without a unit is wrong usage."""
         self.assertEqual("", self.done("gc", "--grace", "36500d", "--trash", "1h"))
@@ -109,6 +123,20 @@ class VerifyTests(StoredCase):
         self.assertIn("push it again", self.bad())
         self.damage(CONTENT)
         self.commit(now=2.0)
+        self.assertEqual("", self.done("verify"))
+
+    def test_healed(self) -> None:
+        """Repair writes a manifest anew from the copy that the database has; no push is needed."""
+        content = b"{}"
+        digest = Digest.of(content)
+        path = self.layout.blob_path(digest)
+        with Operator(root=self.root).records() as records:
+            manifest = NewManifest(RepositoryName("app"), digest, "application/json", content)
+            run_inline(records.put_manifest(manifest, [], lambda: None, may_overwrite=True, now=1.0))
+        self.assertIn("missing", self.bad())
+        self.assertIn("healed", self.bad("--repair"))
+        with open(path, "rb") as file:
+            self.assertEqual(content, file.read())
         self.assertEqual("", self.done("verify"))
 
     def test_reference(self) -> None:

@@ -58,7 +58,7 @@ class Life:
 
     async def _clean_up(self) -> None:
         await self.world.collect.run_if_due(RULES, schedule_seconds=6 * 3600, now=self.world.time)
-        await self.world.uploads.sweep(expire_after_seconds=DAY_SECONDS)
+        await self.world.sweep.expired(expire_after_seconds=DAY_SECONDS)
 
     def _judge(self) -> None:
         for digest in [each for each in self.blobs if each not in self.world.blobs.contents]:

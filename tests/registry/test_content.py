@@ -53,6 +53,27 @@ class ManifestTests(TestCase):
             self.assertEqual(OCI_MANIFEST, record.media_type)
             self.assertEqual(content, await world.pull.manifest_content(record))
 
+    async def test_lost_bytes(self) -> None:
+        """Who asks for content whose bytes are gone, or cut, is told so with HEAD, too, and pushes again."""
+        world = World()
+        document = json.loads(await world.image(b"layer"))
+        document["annotations"] = {"k": "v" * 200_000}
+        content = json.dumps(document).encode()
+        await world.put("v1", content)
+        for digest in (Digest.of(b"layer"), Digest.of(content)):
+            for left in (world.blobs.contents[digest][:-1], None):
+                world.blobs.contents.pop(digest)
+                if left is not None:
+                    world.blobs.contents[digest] = left
+                if digest == Digest.of(content):
+                    await error_of(world.pull.find_manifest(REPOSITORY, "v1"), ManifestUnknown)
+                else:
+                    await error_of(world.pull.promise_blob(REPOSITORY, digest), BlobUnknown)
+        await world.push_blob(b"layer")
+        await world.put("v1", content)
+        await world.pull.promise_blob(REPOSITORY, Digest.of(b"layer"))
+        await world.pull.find_manifest(REPOSITORY, "v1")
+
     async def test_large_manifest(self) -> None:
         """A manifest beyond what its row takes comes back whole."""
         world = World()

@@ -124,6 +124,17 @@ class ScrubTests(TestCase):
         recorded = await self.world.records.recorded_blob(digest)
         self.assertFalse(recorded and recorded.is_quarantined)
 
+    async def test_manifest_in_quarantine_heals(self) -> None:
+        """So is that of one which somebody else put into quarantine before."""
+        await self.prepare()
+        content = await self.world.image(b"layer")
+        digest = await self.world.put("latest", content)
+        await self.world.records.quarantine_blob(digest, take=self.quarantine.take)
+        await self.ended()
+        self.assertEqual(content, self.world.blobs.contents[digest])
+        recorded = await self.world.records.recorded_blob(digest)
+        self.assertFalse(recorded and recorded.is_quarantined)
+
     async def test_disk_that_comes_back(self) -> None:
         """Blobs that were away while their disk was are good again without a push."""
         await self.prepare()

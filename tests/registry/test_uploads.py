@@ -7,6 +7,7 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from dockreg_tx.blobs.memory import MemoryUploadWriter
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import (
     BlobUploadUnknown,
@@ -17,6 +18,7 @@ from dockreg_tx.oci.errors import (
     RangeOutOfOrder,
     SizeInvalid,
     StorageFull,
+    StoreUnavailable,
     Unsupported,
 )
 from dockreg_tx.oci.names import RepositoryName
@@ -271,12 +273,28 @@ class SessionTests(TestCase):
         world.time += 100
         await world.uploads.append_chunk(fresh, body(b"x"), content_range=None)
         world.time += 10
-        self.assertEqual(1, await world.uploads.sweep(expire_after_seconds=50))
+        self.assertEqual(1, await world.sweep.expired(expire_after_seconds=50))
         await error_of((world.uploads.find(idle)), BlobUploadUnknown)
         self.assertEqual(1, (await world.uploads.find(fresh)).offset_bytes)
         slow.feed(b"ab")
         slow.finish()
         self.assertEqual(2, await writing)
+
+    async def test_sweep_all(self) -> None:
+        """All expired sessions go, however many; one that the disk refuses stays, and holds up none."""
+        world = World()
+        keys = [await world.open_session() for _ in range(1003)]
+        world.time += 100
+        opened = world.staging.open
+
+        async def refuse(upload_id: str, *, algorithm: str = "sha256") -> MemoryUploadWriter:
+            if upload_id == keys[5].upload_id:
+                raise StoreUnavailable("no")
+            return await opened(upload_id, algorithm=algorithm)
+
+        self.patch(world.staging, "open", refuse)
+        self.assertEqual(1002, await world.sweep.all(expire_after_seconds=50))
+        await world.uploads.find(keys[5])
 
     async def test_orphaned_bytes_are_discarded(self) -> None:
         """Bytes without a session, which a crash can leave, are removed; those of sessions stay."""
@@ -284,7 +302,7 @@ class SessionTests(TestCase):
         key = await world.open_session()
         await world.uploads.append_chunk(key, body(b"ab"), content_range=None)
         (await world.staging.open("orphan")).close()
-        self.assertEqual(1, await world.uploads.discard_orphans())
+        self.assertEqual(1, await world.sweep.orphans())
         self.assertEqual([key.upload_id], list(await world.staging.list()))
 
 
@@ -354,7 +372,7 @@ class UnrecordedTests(TestCase):
         key = await self.begun()
         await self.uploads.cancel(key)
         await error_of(self.uploads.find(key), BlobUploadUnknown)
-        self.assertEqual(0, await self.uploads.sweep(expire_after_seconds=60.0))
+        self.assertEqual(0, await self.world.sweep.expired(expire_after_seconds=60.0))
         await error_of(self.uploads.find(key), BlobUploadUnknown)
 
     async def test_swept(self) -> None:
@@ -362,5 +380,5 @@ class UnrecordedTests(TestCase):
         key = await self.begun()
         await self.uploads.append_chunk(key, body(b"abc"), content_range=None)
         self.world.time += 61.0
-        self.assertEqual(1, await self.uploads.sweep(expire_after_seconds=60.0))
+        self.assertEqual(1, await self.world.sweep.expired(expire_after_seconds=60.0))
         await error_of(self.uploads.find(key), BlobUploadUnknown)

@@ -19,6 +19,7 @@ from dockreg_tx.registry.collect import Collect
 from dockreg_tx.registry.pull import Pull
 from dockreg_tx.registry.push import ManifestRules, Push
 from dockreg_tx.registry.remove import Remove
+from dockreg_tx.registry.sweep import Sweep
 from dockreg_tx.registry.uploads import SessionKey, Uploads
 from tests.bodies import HandFedBody
 
@@ -72,6 +73,7 @@ class World:
             new_id=lambda: f"upload-{next(numbers)}",
             blob_limit_bytes=blob_limit_bytes,
         )
+        self.sweep = Sweep(records=self.records, staging=self.staging, now=lambda: self.time)
         self.push = Push(
             records=self.records,
             browse=self.records,
