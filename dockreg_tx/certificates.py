@@ -24,6 +24,8 @@ from dockreg_tx.settings import Settings, Tls
 
 #: How often it is asked whether a certificate was replaced.
 CERTIFICATE_INTERVAL_SECONDS = 10.0
+#: Of OpenSSL's methods those that lead to TLS 1.2 or newer; the first two let client and server agree.
+_METHODS = {"SSLv23_METHOD": "", "TLS_METHOD": "", "TLSv1_2_METHOD": "TLSv1_2_METHOD"}
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _log = Logger(namespace="dockreg")
 
@@ -49,7 +51,7 @@ class CertificateSource:
     client_ca: str = ""
     chain: str = ""
     dh_parameters: str = ""
-    #: A protocol by OpenSSL's name; empty for TLS 1.2 or newer.
+    #: A protocol by OpenSSL's name; empty for what client and server agree on.
     method: str = ""
 
     @property
@@ -206,22 +208,37 @@ def tls_options(source: CertificateSource) -> CertificateOptions:
     except OSError as error:
         raise CertificateUnusable(f"{source.place}: {error.strerror}: {error.filename}") from None
     except Exception as error:  # noqa: BLE001 - OpenSSL and cryptography have many
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CertificateUnusable(
             f"{source.place}: {source.certificate} and {source.key} are no PEM certificate with its key "
-            f"({reason})"
+            f"({_reason(error)})"
         ) from None
     return options
 
 
+def _reason(error: Exception) -> str:
+    """Return what an error says, of OpenSSL's the last part of each."""
+    parts = error.args[0] if error.args else None
+    if isinstance(parts, list):
+        return ", ".join(str(part[-1]) for part in parts) or type(error).__name__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _options(source: CertificateSource) -> CertificateOptions:
-    own, *chain = _pems(source.certificate) or [b""]
+    method = _METHODS.get(source.method, "")
+    if source.method and source.method not in _METHODS:
+        raise CertificateUnusable(
+            f"{source.place}: sslmethod {source.method} is not spoken here: leave it out for TLS 1.2 or newer"
+        )
+    own, *chain = _some_pems(source.certificate, source)
     with open(source.key, "rb") as file:
-        pair = PrivateCertificate.loadPEM(own + b"\n" + file.read())
+        key = file.read()
+    if b"PRIVATE KEY-----" not in key:
+        raise CertificateUnusable(f"{source.place}: {source.key} holds no PEM key")
+    pair = PrivateCertificate.loadPEM(own + b"\n" + key)
     if source.chain:
         chain = _some_pems(source.chain, source)
     authorities = [_loaded(pem) for pem in _some_pems(source.client_ca, source)] if source.client_ca else []
-    more: dict[str, Any] = {"method": getattr(SSL, source.method)} if source.method else {}
+    more: dict[str, Any] = {"method": getattr(SSL, method)} if method else {}
     if source.dh_parameters:
         more["dhParameters"] = DiffieHellmanParameters.fromFile(FilePath(source.dh_parameters))
     return CertificateOptions(

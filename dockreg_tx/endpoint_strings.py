@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.endpoints import quoteStringArgument
 
 #: Arguments of ``ssl:`` by their position.
 _SSL_ARGUMENTS = (
     "port", "privateKey", "certKey", "sslmethod", "interface", "backlog", "extraCertChain", "dhParameters",
 )  # fmt: skip
-#: And of ``tls:``, which listens on IPv6, and with it on IPv4.
+#: And of ``tls:``, which listens on IPv6, and with it on IPv4, unless its interface is an IPv4 address.
 _TLS_ARGUMENTS = ("path", "port", "backlog", "interface")
 _OF_THE_SOCKET = ("port", "interface", "backlog")
 _WITH_BACKLOG = ("tcp", "tcp6", "unix")
@@ -46,7 +47,8 @@ def without_tls(text: str) -> str:
     if text.startswith("ssl:"):
         kind, found = "tcp", ssl_arguments(text)
     elif text.startswith("tls:"):
-        kind, found = "tcp6", tls_arguments(text)
+        found = tls_arguments(text)
+        kind = "tcp" if isIPAddress(found.get("interface", "")) else "tcp6"
     else:
         return text
     kept = [f"{name}={quoteStringArgument(found[name])}" for name in _OF_THE_SOCKET if name in found]

@@ -146,7 +146,8 @@ def access_line(entry: AccessEntry) -> str:
 
 def combined_parts(entry: AccessEntry) -> tuple[str, str, str]:
     """Return what a line has before its time, after it, and after its numbers."""
-    request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}"
+    # A head that could not be read has none of the three.
+    request = f"{entry.method} {redacted_address(entry.uri)} {entry.http_version}" if entry.method else ""
     return (
         f"{_field(entry.peer)} - {_field(entry.user)} [",
         f"] {_quoted(request)} ",

@@ -17,7 +17,6 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
-from twisted.web.server import Site
 
 from dockreg_tx import __version__
 from dockreg_tx.audit import audit_file
@@ -39,7 +38,7 @@ from dockreg_tx.root_locks import RootLock
 from dockreg_tx.settings import Settings
 from dockreg_tx.settings_registry2 import ignored_warning
 from dockreg_tx.systemd import Notifier
-from dockreg_tx.web.exposition import Exposition, MetricsResource, Totals
+from dockreg_tx.web.exposition import Exposition, MetricsSite, Totals
 
 #: Requests in flight get this long to end after SIGTERM.
 DRAIN_SECONDS = 30.0
@@ -146,8 +145,7 @@ class Server(Service):
     def _serve_metrics(self, exposition: Exposition) -> None:
         """Serve /metrics where the settings want it alone; the pool that renders is open until the stop."""
         self._rendering.start()
-        site = Site(MetricsResource(exposition), reactor=self._reactor)
-        site.noisy = False
+        site = MetricsSite(exposition, reactor=self._reactor)
         self._metrics_ports = bind_metrics(self._reactor, self._settings, site, self._certificates)
 
     async def _stop_serving_metrics(self) -> None:

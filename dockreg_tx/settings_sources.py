@@ -23,7 +23,7 @@ OPTIONS = {
     "anonymous": "access.anonymous",
 }
 #: Keys that hold a path already: their ``_FILE`` form is another name, not a file to read the path from.
-_PATHS = frozenset({"tls.certificate", "tls.key", "access.htpasswd"})
+_PATHS = frozenset({"tls.certificate", "tls.key", "tls.client_ca", "access.htpasswd"})
 
 
 class SettingsError(Exception):

@@ -46,7 +46,8 @@ class TlsDirectory:
             CertificateUnusable: there is none with its key.
         """
         if not self._signature():
-            raise CertificateUnusable(f"cannot listen on {self.text}: there is no .pem file in {self._path}")
+            reason = f"there is no .pem file in {self._path}" if self._path else "it names no directory"
+            raise CertificateUnusable(f"cannot listen on {self.text}: {reason}")
         capture = _Capture(self._reactor)
         try:
             serverFromString(capture, self.text).listen(self._factory)

@@ -113,6 +113,11 @@ class AccessLogTests(SynchronousTestCase):
                     self.assertNotIn("secret", line)
                     self.assertNotIn("\n", line)
 
+    def test_unread(self) -> None:
+        """What could not be read as a request is a dash, as in the logs of other servers."""
+        line = access_line(PLAIN._replace(method="", uri="", http_version=""))
+        self.assertIn('] "-" ', line)
+
     def test_capped(self) -> None:
         """A client that sends long fields does not make long lines."""
         long = PLAIN._replace(uri="/" + "x" * 60_000, user_agent="y" * 60_000, referer="z" * 60_000)

@@ -36,8 +36,9 @@ class SslTests(SynchronousTestCase):
         self.assertEqual("tcp:port=443", without_tls("ssl:port=443"))
         self.assertEqual("tcp6:port=443", without_tls("tls:/etc/pem"))
         self.assertEqual(
-            "tcp6:port=8443:interface=127.0.0.1", without_tls("tls:/etc/pem:8443:interface=127.0.0.1")
+            "tcp:port=8443:interface=127.0.0.1", without_tls("tls:/etc/pem:8443:interface=127.0.0.1")
         )
+        self.assertEqual(r"tcp6:port=443:interface=\:\:1", without_tls(r"tls:/etc/pem:interface=\:\:1"))
         self.assertEqual("unix:/run/x", without_tls("unix:/run/x"))
 
 

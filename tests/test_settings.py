@@ -194,6 +194,8 @@ class EnvironmentTests(SettingsCase):
         """Keys that are paths take their ``_FILE`` form as the path itself; ``audit_file`` is a key."""
         environ = {"DOCKREG_TLS_CERTIFICATE": "/c.pem", "DOCKREG_TLS_KEY_FILE": "/k.pem"}
         self.assertEqual("/k.pem", self.load(None, environ).tls.key)
+        settings = self.load(None, {**environ, "DOCKREG_TLS_CLIENT_CA_FILE": "/ca.pem"})
+        self.assertEqual("/ca.pem", settings.tls.client_ca)
         self.assertEqual("/a", self.load(None, {"DOCKREG_LOG_AUDIT_FILE": "/a"}).log.audit_file)
 
 

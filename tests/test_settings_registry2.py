@@ -15,6 +15,7 @@ version: 0.1
 log:
   level: debug
   formatter: logstash
+  accesslog: {disabled: true}
 storage:
   filesystem:
     rootdirectory: /var/lib/registry
@@ -27,7 +28,7 @@ http:
   addr: :5000
   host: https://registry.example.org
   headers: {X-Content-Type-Options: [nosniff]}
-  tls: {certificate: /c.pem, key: /k.pem}
+  tls: {certificate: /c.pem, key: /k.pem, clientcas: [/ca.pem]}
 proxy: {remoteurl: "https://registry-1.docker.io"}
 """
 
@@ -62,10 +63,50 @@ class VariableTests(SynchronousTestCase):
             (":5000", "tcp:5000"),
             ("127.0.0.1:80", "tcp:80:interface=127.0.0.1"),
             ("[::1]:80", "tcp6:80:interface=\\:\\:1"),
+            ("/run/registry.sock", "unix:/run/registry.sock"),
         ):
             self.assertEqual((endpoint,), self.load(REGISTRY_HTTP_ADDR=written).server.listen)
         with self.assertRaisesRegex(SettingsError, "environment: REGISTRY_HTTP_ADDR: 'x' is not an address"):
             self.load(REGISTRY_HTTP_ADDR="x")
+
+    def test_sections(self) -> None:
+        """A variable may hold a whole section; what is in it counts as in variables of its own."""
+        settings = self.load(
+            REGISTRY_AUTH="{htpasswd: {realm: here, path: /auth/htpasswd}}",
+            REGISTRY_HTTP="{addr: ':5001', tls: {certificate: c.pem, key: k.pem, clientcas: [ca.pem]}}",
+            REGISTRY_STORAGE="{filesystem: {rootdirectory: /data}, s3: {bucket: images}}",
+        )
+        self.assertEqual("/auth/htpasswd", settings.access.htpasswd)
+        self.assertEqual((("tcp:5001",), "ca.pem"), (settings.server.listen, settings.tls.client_ca))
+        self.assertEqual("/data", settings.storage.root)
+        self.assertEqual(("REGISTRY_STORAGE",), settings.ignored)
+        with self.assertRaisesRegex(SettingsError, "environment: REGISTRY_AUTH: it is not YAML"):
+            self.load(REGISTRY_AUTH="{htpasswd: [")
+        # No section of theirs.
+        self.assertEqual((), self.load(REGISTRY_HTTP_SECRET="{[").ignored)
+
+    def test_choices(self) -> None:
+        """What chooses something that is not here is in the warning."""
+        settings = self.load(REGISTRY_AUTH="token", REGISTRY_STORAGE="s3")
+        self.assertEqual(("REGISTRY_AUTH", "REGISTRY_STORAGE"), settings.ignored)
+        self.assertEqual((), self.load(REGISTRY_AUTH="htpasswd", REGISTRY_STORAGE="filesystem").ignored)
+
+    def test_authorities_and_access_log(self) -> None:
+        """Authorities of clients' certificates in one file, and an access log that is not wanted."""
+        pair = {"REGISTRY_HTTP_TLS_CERTIFICATE": "c.pem", "REGISTRY_HTTP_TLS_KEY": "k.pem"}
+        for name, written in (
+            ("CLIENTCAS_0", "/ca.pem"),
+            ("CLIENTCAS", "[/ca.pem]"),
+            ("CLIENTCAS", "['/ca.pem']"),
+        ):
+            settings = self.load(**pair, **{f"REGISTRY_HTTP_TLS_{name}": written})
+            self.assertEqual("/ca.pem", settings.tls.client_ca)
+        with self.assertRaisesRegex(SettingsError, "put their certificates into one"):
+            self.load(**pair, REGISTRY_HTTP_TLS_CLIENTCAS="[/a.pem, /b.pem]")
+        self.assertEqual("none", self.load(REGISTRY_LOG_ACCESSLOG_DISABLED="true").log.access)
+        self.assertEqual("combined", self.load(REGISTRY_LOG_ACCESSLOG_DISABLED="false").log.access)
+        with self.assertRaisesRegex(SettingsError, "'x' is neither true nor false"):
+            self.load(REGISTRY_LOG_ACCESSLOG_DISABLED="x")
 
     def test_ours_win(self) -> None:
         """A variable of ours beats theirs."""
@@ -109,11 +150,11 @@ class ConvertTests(CommandCase):
         converted = self.convert(CONFIG)
         self.assertEqual(
             {
-                "log": {"level": "debug", "format": "json"},
+                "log": {"level": "debug", "format": "json", "access": "none"},
                 "storage": {"root": "/var/lib/registry"},
                 "uploads": {"expire_after": "168h"},
                 "server": {"listen": ["tcp:5000"], "public_url": "https://registry.example.org"},
-                "tls": {"certificate": "/c.pem", "key": "/k.pem"},
+                "tls": {"certificate": "/c.pem", "key": "/k.pem", "client_ca": "/ca.pem"},
             },
             tomllib.loads(converted),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,11 +14,25 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreContext, X509StoreContextError
 
 from dockreg_tx.cli.findings import Check, State
 
 #: Time enough to renew it by hand.
 _SOON = timedelta(days=14)
+
+
+#: OpenSSL's X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, …_LOCALLY, and …_VERIFY_LEAF_SIGNATURE.
+_ISSUER_UNKNOWN = frozenset({2, 20, 21})
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who issued a certificate; ``path`` is empty when its own is not among our files."""
+
+    name: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +117,36 @@ def _check_chain(chain: list[x509.Certificate]) -> Check:
             "certificate", State.OK, "its authority is in the file: clients must be given it, see below"
         )
     return Check(
-        "certificate", State.OK, f"chain of {len(chain)}, issued by {chain[-1].issuer.rfc4514_string()}"
+        "certificate",
+        State.OK,
+        f"chain of {len(chain)}, issued by {chain[-1].issuer.rfc4514_string()}"
+        f"{'' if _is_known(chain) else ', whom this machine does not know'}",
     )
 
 
-def needs_trust(files: CertificateFiles) -> bool:
-    """Tell whether clients know the authority only if they are given it: it signed itself."""
+def authority_of(files: CertificateFiles) -> Authority | None:
+    """Return the authority that clients have to be given; None when they know it, as this machine does."""
     try:
         with open(files.certificate, "rb") as file:
-            last = x509.load_pem_x509_certificates(file.read())[-1]
+            chain = x509.load_pem_x509_certificates(file.read())
     except (OSError, ValueError):
+        return None
+    name = chain[-1].issuer.rfc4514_string()
+    if chain[-1].issuer == chain[-1].subject:
+        return Authority(name, os.path.abspath(files.certificate))
+    return None if _is_known(chain) else Authority(name, "")
+
+
+def _is_known(chain: list[x509.Certificate]) -> bool:
+    """Tell whether this machine trusts who issued a chain, whatever else may be wrong with it."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_default_verify_paths()
+    store = context.get_cert_store()
+    own, *others = map(X509.from_cryptography, chain)
+    if store is None:
         return False
-    return last.issuer == last.subject
+    try:
+        X509StoreContext(store, own, others).verify_certificate()
+    except X509StoreContextError as error:
+        return error.errors[0] not in _ISSUER_UNKNOWN
+    return True

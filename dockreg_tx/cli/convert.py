@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from dockreg_tx.cli.frame import AdminCommand, Refused
+from dockreg_tx.cli.frame import AdminCommand, InputFile, Refused
 from dockreg_tx.settings import KINDS
 from dockreg_tx.settings_registry2 import COUNTERPARTS, flat, needless_reason
 from dockreg_tx.settings_values import show as as_toml
@@ -16,7 +16,7 @@ _LIMIT_BYTES = 1024 * 1024
 
 
 @click.command("convert", cls=AdminCommand)
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=InputFile())
 def convert(file: BinaryIO) -> None:
     """Write the settings of a registry:2 (config.yml) as TOML; what has no counterpart is a comment."""
     # Inside, so that no other command waits for it.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.cli.certificate import needs_trust
+from dockreg_tx.cli.certificate import authority_of
 from dockreg_tx.cli.doctor_checks import (
     certificates,
     check_listeners,
@@ -62,8 +62,8 @@ def _registry(settings: Settings) -> Registry | None:
             return None
         url = str(address)
     is_tls = url.startswith("https:")
-    files = [each.certificate for each in certificates(settings) if needs_trust(each)] if is_tls else []
-    authority = os.path.abspath(files[0]) if files else ""
+    found_authorities = map(authority_of, certificates(settings) if is_tls else [])
+    authority = next(filter(None, found_authorities), None)
     return Registry(
         host_and_port(url),
         is_tls,

@@ -103,7 +103,11 @@ def _check_database(layout: RootLayout) -> Check:
     except sqlite3.Error as error:
         text = f"{layout.database} cannot be read: {error}; stop the server, and run dockreg rebuild-index"
         return Check("database", State.FAIL, text)
-    return Check("database", State.OK, f"{count} repositories; dockreg verify reads everything")
+    return Check(
+        "database",
+        State.OK,
+        f"{count} repositor{'y' if count == 1 else 'ies'}; dockreg verify reads everything",
+    )
 
 
 def _check_space(settings: Settings, root: str) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from dockreg_tx.oci.errors import BlobUnknown, ManifestUnknown
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.preparation import run_inline
 
+_PLATFORM = re.compile("[a-z0-9_.-]+/[a-z0-9_.-]+", re.ASCII)
 #: What uname calls the architectures, as Go calls them.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -28,6 +30,12 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686"
 def _this_platform() -> str:
     machine = platform.machine()
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+
+
+def _checked(_context: click.Context, _parameter: click.Parameter, written: str) -> str:
+    if not _PLATFORM.fullmatch(written):
+        raise click.BadParameter(f"{written!r} is no platform such as linux/arm64")
+    return written
 
 
 @click.command("export", cls=AdminCommand)
@@ -38,6 +46,7 @@ def _this_platform() -> str:
     "wanted",
     metavar="OS/ARCHITECTURE",
     default=_this_platform,
+    callback=_checked,
     help="Which one docker load gets of an image for several; all are exported.  [this machine's]",
 )
 @click.option("--referrers/--no-referrers", default=True, help="Signatures, SBOMs and the like come along.")
@@ -60,6 +69,8 @@ def export(operator: Operator, names: tuple[str, ...], path: str, wanted: str, r
             _add(work, name, digest)
     for digest in work.lacking:
         click.echo(f"dockreg: {digest} is named by an index, and is not here: exported without it", err=True)
+    for each in work.not_for_docker():
+        click.echo(f"dockreg: {each} has no image for {wanted}: docker load passes it over", err=True)
     try:
         with _output(path) as file, _progress(sum(work.contents.values())) as progress:
             work.write(file, bytes_.pieces, progress)
@@ -100,7 +111,7 @@ def _output(path: str) -> Iterator[IO[bytes]]:
     path = os.path.realpath(path)
     passing = f"{path}.{new_id()[:8]}.partial"
     try:
-        with open(passing, "xb") as file:
+        with _opened(passing, path) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -108,6 +119,14 @@ def _output(path: str) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             os.unlink(passing)
+
+
+def _opened(passing: str, path: str) -> IO[bytes]:
+    """Open the file that is to become ``path``, by whose name errors go."""
+    try:
+        return open(passing, "xb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 @contextmanager

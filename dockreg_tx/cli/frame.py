@@ -128,6 +128,22 @@ def _who(context: click.Context, error: OSError) -> str:
     return f" for user {owner}, who owns the root: make it one that this user can open"
 
 
+class InputFile(click.File):
+    """A file to read, "-" for standard input; one that cannot be opened is refused in one line."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Open it."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            cause = error.__context__
+            reason = cause.strerror if isinstance(cause, OSError) else error.message
+            raise Refused(f"{value}: {reason}") from error
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 pass_operator = click.make_pass_decorator(Operator, ensure=True)

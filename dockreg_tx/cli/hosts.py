@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dockreg_tx.cli.certificate import Authority
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """How clients reach it; ``authority`` is a file that they must trust, empty when they do anyway.
+    """How clients reach it; ``authority`` is whom they must trust, None when they do anyway.
 
     ``asks_for_certificates``: each client has to show one of its own.
     """
@@ -16,7 +18,7 @@ class Registry:
     host: str
     is_tls: bool
     is_loopback: bool
-    authority: str
+    authority: Authority | None
     asks_for_certificates: bool = False
 
 
@@ -43,8 +45,10 @@ def _with_certificates(registry: Registry) -> dict[str, list[str]]:
 
 def _copy(registry: Registry, directory: str) -> Iterator[str]:
     yield f"mkdir -p {directory}"
+    if registry.authority and not registry.authority.path:
+        yield f"# The certificate of {registry.authority.name}, unless the host trusts it anyway:"
     if registry.authority:
-        yield f"cp {registry.authority} {directory}/ca.crt"
+        yield f"cp {registry.authority.path or 'ca.crt'} {directory}/ca.crt"
     if registry.asks_for_certificates:
         yield "# The host's own certificate, by an authority of tls.client_ca, and its key:"
         yield f"cp client.crt {directory}/client.cert"

@@ -8,7 +8,7 @@ import click
 
 from dockreg_tx.access.grants import Grant
 from dockreg_tx.access.htpasswd import parse_htpasswd
-from dockreg_tx.cli.frame import AdminGroup, Refused, pass_operator
+from dockreg_tx.cli.frame import AdminGroup, InputFile, Refused, pass_operator
 from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.ports import Account
 from dockreg_tx.preparation import run_inline
@@ -24,7 +24,7 @@ def imports() -> None:
 
 
 @imports.command("htpasswd")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=InputFile())
 @click.option("--grant", "specs", metavar="SPEC", multiple=True, help="For each imported user; repeatable.")
 @pass_operator
 def htpasswd(operator: Operator, file: BinaryIO, specs: tuple[str, ...]) -> None:

@@ -33,7 +33,7 @@ _WAYS = {
 
 
 @click.command("registry2", cls=AdminCommand)
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.argument("directory", metavar="DIR")
 @click.option(
     "--mode",
     type=click.Choice(list(_WAYS)),
@@ -49,6 +49,8 @@ def registry2(operator: Operator, directory: str, mode: str, verify: bool, as_js
 
     Run it again to adopt what is new. What cannot be adopted is counted, and stops nothing.
     """
+    if not os.path.isdir(directory):
+        raise Refused(f"{directory!r} is no directory")
     report, directory = Report(), os.path.abspath(directory)
     try:
         top = find_tree(directory)

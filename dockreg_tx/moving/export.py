@@ -195,6 +195,19 @@ class Export:
                 return child.digest
         return None
 
+    def not_for_docker(self) -> list[str]:
+        """Return the names of images for several platforms of which none is the one that docker is to get."""
+        return [
+            f"{top.repository}:{top.tag}"
+            for top in self._tops.values()
+            if top.tag and self._platforms(top) and self._image_for_docker(top) is None
+        ]
+
+    def _platforms(self, top: _Top) -> list[str]:
+        children = self._manifests[(top.repository, top.record.digest)].children
+        found = [self._manifests.get((top.repository, child.digest)) for child in children]
+        return [platform for each in found if each is not None and (platform := self._platform(each))]
+
     def _platform(self, manifest: Manifest) -> str:
         """Return what an image's configuration says it runs on."""
         if manifest.config is None or not _is_config(manifest):

@@ -13,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import NOT_DONE_YET, Site
 
 from dockreg_tx.metrics import FAMILIES, LAYOUT, Family
 from dockreg_tx.ports import Blocking
@@ -139,3 +139,15 @@ def _fail(request: Any, why: Failure) -> Failure:
         request.setResponseCode(500)
         request.finish()
     return why
+
+
+class MetricsSite(Site):
+    """What that listener serves. Its requests, those of one scraper, are in no log."""
+
+    noisy = False
+
+    def __init__(self, exposition: Exposition, *, reactor: Any) -> None:
+        super().__init__(MetricsResource(exposition), reactor=reactor)
+
+    def log(self, request: Any) -> None:
+        """Write nothing."""

@@ -148,6 +148,49 @@ class DoctorTests(CommandCase):
         printed = self.run_command("doctor").stdout
         self.assertIn("dockreg ", printed)
 
+    def test_authority_elsewhere(self) -> None:
+        """Of an authority that is not in the file hosts are told the name, unless this machine trusts it."""
+        (Path(self.root) / "authority").mkdir()
+        path, key_path = write_certificate(Path(self.root) / "authority")
+        authority = x509.load_pem_x509_certificate(path.read_bytes())
+        signer = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        assert isinstance(signer, ec.EllipticCurvePrivateKey)
+        key = ec.generate_private_key(ec.SECP256R1())
+        own = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "registry")]))
+            .issuer_name(authority.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=9))
+            .not_valid_after(NOW + timedelta(days=90))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("r.example.invalid")]), critical=False)
+            .sign(signer, hashes.SHA256())
+        )
+        pem = (Path(self.root) / "both.pem").absolute()
+        form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        pem.write_bytes(
+            own.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(serialization.Encoding.PEM, *form)
+        )
+        environ = {
+            "DOCKREG_SERVER_PUBLIC_URL": "https://r.example.invalid",
+            "DOCKREG_TLS_CERTIFICATE": str(pem),
+            "DOCKREG_TLS_KEY": str(pem),
+        }
+        self.checks(**environ)
+        directory = "/etc/docker/certs.d/r.example.invalid"
+        self.assertEqual(
+            [
+                f"mkdir -p {directory}",
+                "# The certificate of CN=dockreg test, unless the host trusts it anyway:",
+                f"cp ca.crt {directory}/ca.crt",
+            ],
+            self.document["hosts"]["docker"],
+        )
+        self.checks(**environ, SSL_CERT_FILE=str(path))
+        self.assertEqual([], self.document["hosts"]["docker"])
+
     def test_clients_certificates(self) -> None:
         """Where clients need certificates the authorities are checked, and hosts told where theirs go."""
         files = certificate(Path(self.root), "r.example.org")

@@ -50,6 +50,23 @@ class InitTests(CommandCase):
         self.done("init")
         self.assertEqual([], self.listed("user", "list"))
 
+    def test_missing_files(self) -> None:
+        """A file or directory that is not there is refused in one line by every command that reads one."""
+        self.done("init")
+        for command in (
+            ["config", "convert"],
+            ["import", "htpasswd"],
+            ["import", "oci"],
+            ["import", "docker-archive"],
+            ["import", "registry2"],
+            ["--config"],
+        ):
+            for path in (self.mktemp(), ""):
+                more = ["config", "check"] if command == ["--config"] else []
+                self.assertIn(path, self.refused(*command, path, *more))
+        for command in (["config", "convert"], ["import", "htpasswd"]):
+            self.assertIn("Is a directory", self.refused(*command, self.root))
+
     def test_uninitialised(self) -> None:
         """Other commands refuse a root that is not ready, by name, and do not make it."""
         for command in (["user", "list"], ["repo", "list"], ["grant", "list"], ["user", "add", "x"]):

@@ -72,7 +72,7 @@ class MetricsTests(SynchronousTestCase):
             time.sleep(0.05)
 
     def test_one_process(self) -> None:
-        """One process counts each request; its other addresses have nothing on that listener."""
+        """One process counts each request; that listener has nothing else, and its requests are in no log."""
         server = self.serve(1)
         self.ask(server, REQUESTS)
         self.assertEqual(REQUESTS, self.answered())
@@ -80,6 +80,10 @@ class MetricsTests(SynchronousTestCase):
             self.assertEqual(404, connection.request("GET", "/v2/").status)
         with Connection(server.port) as connection:
             self.assertEqual(401, connection.request("GET", "/metrics").status)
+        server.stop()
+        # Those of the main listener are.
+        logged = [line for line in server.output if '"GET /metrics ' in line or "/metrics HTTP" in line]
+        self.assertEqual(1, len(logged), logged)
 
     def test_workers(self) -> None:
         """Parent and workers tell the same sum; no counter falls when workers die or are replaced."""

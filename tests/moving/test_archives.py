@@ -321,7 +321,11 @@ class ExportTests(MovingCase):
         self.assertEqual(
             [(config, ["team/multi:v1"])], [(each["Config"], each["RepoTags"]) for each in images]
         )
-        self.done("export", "team/multi:v1", str(self.file), "--platform", "linux/s390x", "--no-referrers")
+        result = self.run_command("export", "team/multi:v1", str(self.file), "--platform", "linux/s390x")
+        self.assertEqual(
+            "dockreg: team/multi:v1 has no image for linux/s390x: docker load passes it over\n", result.stderr
+        )
+        self.assertEqual(0, result.exit_code)
         self.assertEqual([], self.documents()[1])
 
     def test_by_digest_to_standard_output(self) -> None:
@@ -353,6 +357,12 @@ class ExportTests(MovingCase):
         self.refused("export", "nothing", str(self.file))
         self.assertIn("dockreg repo tags", self.refused("export", "library/app:nothing", str(self.file)))
         self.assertIn("is a directory", self.refused("export", "library/app:v1", str(self.directory)))
+        nowhere = str(self.directory / "nowhere" / "app.tar")
+        self.assertIn(f"{nowhere}: No such file", self.refused("export", "library/app:v1", nowhere))
+        for text in ("arm64", "linux/", "", "linux arm64"):
+            result = self.run_command("export", "library/app:v1", str(self.file), "--platform", text)
+            self.assertEqual(2, result.exit_code, text)
+            self.assertIn("is no platform such as linux/arm64", result.stderr)
         path = Path(self.path(self.app.layers[0].digest))
         content = path.read_bytes()
         for damaged in (content.swapcase(), content[:-1], None):
