@@ -282,6 +282,17 @@ class RecentAnswersTests(SynchronousTestCase):
             self.version = version
             self.assertIsNone(self.recent.find("q"))
 
+    def test_turn(self) -> None:
+        """Of questions that came together the first one looks for commits; the next turn looks again."""
+        self.keep()
+        self.assertIsNotNone(self.recent.find("q", 1))
+        self.version = 2
+        self.assertIsNotNone(self.recent.find("q", 1))
+        self.assertIsNone(self.recent.find("q", 2))
+        self.keep()
+        self.version = 3
+        self.assertIsNone(self.recent.find("q"))
+
     def test_overtaken(self) -> None:
         """What was looked up before a commit is not kept after it."""
         self.recent.find("q")
