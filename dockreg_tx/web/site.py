@@ -268,7 +268,7 @@ class RegistrySite(server.Site):
         """Report a request that was answered, or whose client has gone."""
         if not isinstance(request, RegistryRequest):
             return
-        is_cut = request.is_over and not request.startedWriting
+        is_cut = not request.startedWriting and request.is_over
         status = CLIENT_CLOSED_REQUEST if is_cut else request.code
         duration_seconds = self.reactor.seconds() - request.began_at
         received_bytes, sent_bytes = request.body.received_bytes, request.sentLength
