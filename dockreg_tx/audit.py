@@ -115,7 +115,7 @@ def audit_file(
 
 def _short(entry: Mapping[str, object]) -> dict[str, object]:
     return {
-        key: value[:TEXT_LIMIT_CHARACTERS] if isinstance(value, str) else value
+        key: value[:TEXT_LIMIT_CHARACTERS] if type(value) is str else value
         for key, value in entry.items()
         if value is not None and value != ""
     }

@@ -152,9 +152,12 @@ class UploadBusy(Exception):
     """Another request is writing to the upload."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UploadRecord:
-    """An upload session; ``offset_bytes`` are on disk for certain. Times in seconds since the epoch."""
+    """An upload session; ``offset_bytes`` are on disk for certain. Times in seconds since the epoch.
+
+    Nobody changes one; it is not frozen because making a frozen one takes three times as long.
+    """
 
     id: str
     repository: RepositoryName

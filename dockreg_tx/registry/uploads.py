@@ -49,9 +49,12 @@ async def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionKey:
-    """Names an upload session together with who may touch it: a session is bound to both."""
+    """Names an upload session together with who may touch it: a session is bound to both.
+
+    Nobody changes one, as with ``ports.UploadRecord``.
+    """
 
     repository: RepositoryName
     upload_id: str

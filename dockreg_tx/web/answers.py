@@ -14,9 +14,12 @@ Headers = tuple[tuple[str, str], ...]
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """An answer whose body is known; Content-Length is that of ``body`` unless the headers name it (HEAD)."""
+    """An answer whose body is known; Content-Length is that of ``body`` unless the headers name it (HEAD).
+
+    Nobody changes one; it is not frozen because making a frozen one takes three times as long.
+    """
 
     status: int
     headers: Headers = ()

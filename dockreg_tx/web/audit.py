@@ -72,9 +72,9 @@ class Auditor:
                 "principal": _principal(deed),
                 "robot": None if deed.caller is None else deed.caller.principal.robot_id,
                 "address": deed.origin.address,
-                "repository": deed.target.repository and str(deed.target.repository),
+                "repository": deed.target.repository and deed.target.repository.text,
                 "reference": deed.parts.get("reference") or deed.parts.get("digest"),
-                "digest": dict(answer.headers).get("Docker-Content-Digest"),
+                "digest": _digest(answer),
                 "request_id": deed.request_id,
             }
         )
@@ -98,6 +98,13 @@ class Auditor:
             return "push"
         is_pull = rights[0] == "pull" and deed.method == "GET" and deed.endpoint in _CONTENT
         return "pull" if is_pull and self._includes_pulls and status in {200, 206} else None
+
+
+def _digest(answer: AnyAnswer) -> str | None:
+    for name, value in answer.headers:
+        if name == "Docker-Content-Digest":
+            return value
+    return None
 
 
 def _principal(deed: Deed) -> str:

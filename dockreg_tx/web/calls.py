@@ -28,7 +28,7 @@ class Query:
     def __init__(self, text: str) -> None:
         if text.count("&") >= _QUERY_LIMIT_FIELDS:
             raise Unsupported(f"a query may have at most {_QUERY_LIMIT_FIELDS} parameters")
-        self._pairs = parse_qsl(text, keep_blank_values=True)
+        self._pairs = _pairs(text)
 
     def first(self, name: str) -> str | None:
         """Return the first value of a parameter, or None when it is absent."""
@@ -37,6 +37,14 @@ class Query:
     def all(self, name: str) -> list[str]:
         """Return all values of a parameter in their order."""
         return [value for key, value in self._pairs if key == name]
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    if "%" in text or "+" in text:
+        return parse_qsl(text, keep_blank_values=True)
+    # The same, for what needs no decoding: each upload has another query.
+    parts = (pair.partition("=") for pair in text.split("&") if pair)
+    return [(name, value) for name, _, value in parts]
 
 
 class RequestHeaders(Protocol):

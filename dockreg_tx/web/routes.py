@@ -160,9 +160,9 @@ class RegistryResource(Resource):
         return None if aim is None else aim.serve
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Aim:
-    """What a request asks for, as far as its first line tells."""
+    """What a request asks for, as far as its first line tells. Nobody changes one, as with ``Call``."""
 
     endpoint: Endpoint
     operation: Operation

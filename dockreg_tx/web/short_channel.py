@@ -110,7 +110,9 @@ class ShortChannel(RegistryChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client."""
-        if self.line_mode and self.is_idle:
+        # As ``is_idle``, without two calls for each request.
+        is_busy = self._exchange or self._is_deaf or self._buffer
+        if self.line_mode and not is_busy and self._HTTPChannel__first_line:
             question = self._question(data)
             if (question is not None and self._answer_again(question)) or self._begin_short(data, question):
                 return

@@ -217,7 +217,8 @@ class RegistrySite(server.Site):
     def request_ended(self, request: RegistryRequest) -> None:
         """Count a request off: it is answered, or its client has gone."""
         self._requests.discard(request)
-        self._look_for_quiet()
+        if self._quiet is not None:
+            self._look_for_quiet()
 
     def handler_began(self) -> None:
         """Count in a handler that runs to its end whatever happens to its connection."""
@@ -226,7 +227,8 @@ class RegistrySite(server.Site):
     def handler_ended(self) -> None:
         """Count it off."""
         self._running_handlers -= 1
-        self._look_for_quiet()
+        if self._quiet is not None:
+            self._look_for_quiet()
 
     def date_header(self) -> bytes:
         """Return the value of a Date header for this second."""
@@ -266,7 +268,7 @@ class RegistrySite(server.Site):
         """Report a request that was answered, or whose client has gone."""
         if not isinstance(request, RegistryRequest):
             return
-        is_cut = request.is_over and not request.startedWriting
+        is_cut = not request.startedWriting and request.is_over
         status = CLIENT_CLOSED_REQUEST if is_cut else request.code
         duration_seconds = self.reactor.seconds() - request.began_at
         received_bytes, sent_bytes = request.body.received_bytes, request.sentLength

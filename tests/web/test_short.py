@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.metrics import Counts, request_place
+from dockreg_tx.oci.errors import BodyTooLarge
 from dockreg_tx.web import outflow
 from dockreg_tx.web.answers import Answer
 from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES, BLOCKS_LIMIT, Heads
@@ -108,6 +109,21 @@ class ShortChannelTests(SynchronousTestCase):
         wire.send(b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
         self.assertEqual((1, b"PUT /a abc"), (wire.short, wire.answers[0].body))
         self.assertEqual(3, wire.log[0].received_bytes)
+
+    def test_body_once(self) -> None:
+        """Such a body is read once, and not when it is longer than the reader takes."""
+
+        async def read_twice(request: RegistryRequest) -> None:
+            with self.assertRaises(BodyTooLarge):
+                await request.body.read(2)
+            self.assertEqual(b"abc", await request.body.read(3))
+            with self.assertRaises(RuntimeError):
+                await request.body.read(3)
+            outflow.send_text(request, 200, (), b"")
+
+        wire = ShortWire(read_twice)
+        wire.send(b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        self.assertEqual([200], [answer.status for answer in wire.answers])
 
     def test_long_way(self) -> None:
         """What came in pieces, with a part of the next, or asks to close is parsed line by line."""
@@ -265,6 +281,17 @@ class RecentAnswersTests(SynchronousTestCase):
             self.keep()
             self.version = version
             self.assertIsNone(self.recent.find("q"))
+
+    def test_turn(self) -> None:
+        """Of questions that came together the first one looks for commits; the next turn looks again."""
+        self.keep()
+        self.assertIsNotNone(self.recent.find("q", 1))
+        self.version = 2
+        self.assertIsNotNone(self.recent.find("q", 1))
+        self.assertIsNone(self.recent.find("q", 2))
+        self.keep()
+        self.version = 3
+        self.assertIsNone(self.recent.find("q"))
 
     def test_overtaken(self) -> None:
         """What was looked up before a commit is not kept after it."""

@@ -90,6 +90,13 @@ class ShortcutTests(SynchronousTestCase):
             self.shortcut.find(b"GET", b"/v2/a%d/tags/list" % number)
         self.assertLess(len(self.shortcut._known), TARGETS_LIMIT)
 
+    def test_sessions(self) -> None:
+        """Targets of upload sessions, which nobody asks for twice, push no others out."""
+        self.shortcut.find(b"POST", b"/v2/a/blobs/uploads/")
+        for _ in range(2):
+            self.assertIsNotNone(self.shortcut.find(b"PUT", f"/v2/a/blobs/uploads/{UPLOAD}".encode()))
+        self.assertEqual([(b"POST", b"/v2/a/blobs/uploads/")], list(self.shortcut._known))
+
 
 def aim(
     endpoint: Endpoint, method: str, target: bytes, parts: dict[str, str]

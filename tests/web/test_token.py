@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
+from dockreg_tx.access.grants import Principal
 from dockreg_tx.access.passwords import hash_password
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.ports import TokenKind
@@ -360,6 +361,36 @@ class RevocationTests(TokenCase):
         self.assertEqual(404, await self.status(token))
         await self.world.records.add_grant("puller", "!pull:team/app", now=START)
         self.assertEqual(403, await self.status(token))
+
+    async def test_password(self) -> None:
+        """A password that was right a moment ago is not asked about again, until something changes."""
+        records, path = self.world.records, f"{APP}/manifests/v1"
+        asked: list[str] = []
+        authenticate = self.callers.authenticate
+
+        async def count(username: str, password: str, source: str = "") -> Principal:
+            asked.append(username)
+            return await authenticate(username, password, source)
+
+        self.patch(self.callers, "authenticate", count)
+        for name, change, status in [
+            ("puller", lambda: records.remove_grant("puller", "pull:**", now=START), 403),
+            ("creator", lambda: records.set_password_hash("creator", "other", now=START), 401),
+            ("team", lambda: records.set_disabled("team", True, now=START), 401),
+            ("deleter", lambda: records.remove_account("deleter", now=START), 401),
+        ]:
+            asked.clear()
+            before = [(await self.call("GET", path, user=name)).status for _ in range(2)]
+            self.assertEqual([name], asked)
+            self.assertEqual(401, (await self.call("GET", path, user=name, password="wrong")).status)
+            self.assertEqual(before[0], before[1])
+            self.assertNotEqual(status, before[1], name)
+            await change()
+            self.assertEqual(status, (await self.call("GET", path, user=name)).status, name)
+        self.at += 1
+        asked.clear()
+        await self.call("GET", path, user="puller")
+        self.assertEqual(["puller"], asked)
 
     async def test_namesake(self) -> None:
         """A new user of an old name does not inherit tokens."""

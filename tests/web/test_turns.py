@@ -169,6 +169,45 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(b"x", answers_in(self.received(second))[0].body)
         self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
+    def test_goes_on(self) -> None:
+        """Turns follow each other as long as clients alone have something to do."""
+        poller = self.reactor._poller
+        self.reactor.running = True
+        self.addCleanup(setattr, self.reactor, "running", False)
+        turns = [[], [], [(1, 2)]]
+        waits: list[float] = []
+
+        def turn(timeout: float, _limit: int) -> list[tuple[int, int]]:
+            waits.append(timeout)
+            return turns[len(waits) - 1]
+
+        self.patch(poller, "_turn", turn)
+        self.assertEqual([(1, 2)], poller.poll(5.0, 1))
+        self.assertEqual([5.0, -1.0, -1.0], waits)
+
+    def test_others_first(self) -> None:
+        """Calls of threads and timers, new ones and due ones, and the reactor's end do not wait."""
+        poller, reactor = self.reactor._poller, self.reactor
+        self.assertEqual(0.0, poller._wait_seconds())
+        reactor.running = True
+        self.addCleanup(setattr, reactor, "running", False)
+        self.assertEqual(-1.0, poller._wait_seconds())
+        call = reactor.callLater(0.0, lambda: None)
+        self.assertEqual(0.0, poller._wait_seconds())
+        reactor._insertNewDelayedCalls()
+        self.assertEqual(0.0, poller._wait_seconds())
+        reactor.runUntilCurrent()
+        self.assertFalse(call.active())
+        call = reactor.callLater(60.0, lambda: None)
+        reactor._insertNewDelayedCalls()
+        self.assertTrue(0 < poller._wait_seconds() <= 60)
+        call.cancel()
+        reactor.callFromThread(lambda: None)
+        self.assertEqual(0.0, poller._wait_seconds())
+        reactor.runUntilCurrent()
+        self.patch(reactor, "_justStopped", True)
+        self.assertEqual(0.0, poller._wait_seconds())
+
     def test_given_back(self) -> None:
         """The reactor's own poller is back in its place afterwards; other reactors are left alone."""
         self.assertIsInstance(self.reactor._poller, TurnPoller)

@@ -12,6 +12,7 @@ from dockreg_tx.access.callers import Callers
 from dockreg_tx.access.grants import Grant, anonymous_principal
 from dockreg_tx.access.keys import KeyRing, ensure_key
 from dockreg_tx.access.passwords import hash_password
+from dockreg_tx.access.recent_callers import RecentCallers
 from dockreg_tx.access.robots import StoredTokens, secret_hash
 from dockreg_tx.access.throttle import Throttle
 from dockreg_tx.access.tokens import RETIRED_SECONDS, TokenIssuer
@@ -77,6 +78,7 @@ class TokenCase(ApiCase):
             challenge=self.challenge,
             service="dockreg-test",
             require_tls=self.require_tls,
+            recent=self.recent_callers(),
         )
         service = TokenService(issuer=issuer, logins=self.callers, keys=keys, guard=guard, now=self.now)
         return Access(guard, service)
@@ -84,6 +86,10 @@ class TokenCase(ApiCase):
     def known_accounts(self) -> KnownAccounts:
         """Return who knows the users."""
         return self.world.records
+
+    def recent_callers(self) -> RecentCallers | None:
+        """Return who knows callers again; the clock of these tests stands, so only a change ends it."""
+        return RecentCallers(generation=self.world.records.generation_at_once, now=self.now, secret=b"s" * 32)
 
     def now(self) -> float:
         """Return the time of day of these tests."""

@@ -47,9 +47,10 @@ class Manifests:
             may_overwrite=call.may("push", call.repository),
             expects=tag_expectation(call.headers.get("If-Match"), call.headers.get("If-None-Match")),
         )
+        digest = str(pushed.digest)
         headers = [
-            ("Location", self._links.to(f"/v2/{call.repository}/manifests/{pushed.digest}")),
-            ("Docker-Content-Digest", str(pushed.digest)),
+            ("Location", self._links.to(f"/v2/{call.repository.text}/manifests/{digest}")),
+            ("Docker-Content-Digest", digest),
         ]
         if pushed.subject is not None:
             headers.append(("OCI-Subject", str(pushed.subject)))

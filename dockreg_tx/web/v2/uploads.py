@@ -94,12 +94,13 @@ class UploadSessions:
         return self._created(call, digest)
 
     def _created(self, call: Call, digest: Digest) -> Answer:
-        location = self._links.to(f"/v2/{call.repository}/blobs/{digest}")
-        return Answer(201, (("Location", location), ("Docker-Content-Digest", str(digest))))
+        text = str(digest)
+        location = self._links.to(f"/v2/{call.repository.text}/blobs/{text}")
+        return Answer(201, (("Location", location), ("Docker-Content-Digest", text)))
 
     def _session_headers(self, call: Call, upload_id: str, offset_bytes: int) -> Headers:
         return (
-            ("Location", self._links.to(f"/v2/{call.repository}/blobs/uploads/{upload_id}")),
+            ("Location", self._links.to(f"/v2/{call.repository.text}/blobs/uploads/{upload_id}")),
             ("Range", upload_range(offset_bytes)),
             ("Docker-Upload-UUID", upload_id),
         )
