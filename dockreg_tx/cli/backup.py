@@ -34,7 +34,8 @@ def backup(operator: Operator, directory: str, copy: bool, keep: int, as_json: b
     """Add a snapshot of the registry to DIR; it may run meanwhile, and only garbage collection waits.
 
     Blobs are linked where DIR is on the same filesystem, else copied; those that are there stay. A backup
-    that is cut short leaves the earlier ones as they are; begin it again.
+    that is cut short leaves the earlier ones as they are; begin it again. Blobs that the registry lacks
+    are named, one a line, with exit code 1; the rest is in the backup.
     """
     directory = os.path.abspath(directory)
     with operator.records():
@@ -49,9 +50,8 @@ def backup(operator: Operator, directory: str, copy: bool, keep: int, as_json: b
                 shelf.close()
     operator.note("backup", directory=directory, snapshot=report.snapshot)
     document = {**asdict(report), "directory": directory, "missing": list(map(str, report.missing))}
-    show(document, [_backup_line(directory, report)], as_json=as_json)
-    for digest in report.missing:
-        click.echo(f"dockreg: {digest} is missing in the registry: run dockreg verify", err=True)
+    lines = [f"{digest} is missing in the registry: run dockreg verify" for digest in report.missing]
+    show(document, [_backup_line(directory, report), *lines], as_json=as_json)
     if report.missing:
         raise Refused(f"the backup is complete but for {len(report.missing)} blobs that the registry lacks")
 
@@ -65,6 +65,7 @@ def backup(operator: Operator, directory: str, copy: bool, keep: int, as_json: b
 def restore(operator: Operator, directory: str, snapshot: str | None, partial: bool, as_json: bool) -> None:
     """Fill the empty --root from the backup in DIR, verifying every blob; begin it again if it is cut short.
 
+    Blobs that are bad or missing in the backup are named, one a line, with exit code 1.
     Keys, users and tokens stay good, and so does the registry's id: serve only one of the two.
     """
     layout = operator.layout()
@@ -73,20 +74,24 @@ def restore(operator: Operator, directory: str, snapshot: str | None, partial: b
         shelf.open_for_restore()
         names = shelf.snapshots()
         name = snapshot or (names[-1] if names else "latest")
-        report = _restore(shelf, shelf.path(name), name, layout, partial=partial)
+        report, is_usable = _restore(shelf, shelf.path(name), name, layout, partial=partial)
     finally:
         shelf.close()
-    operator.note("restore", directory=shelf.directory, snapshot=name)
-    bad = {str(digest): reason for digest, reason in report.bad.items()}
-    line = f"{layout.root} is restored from {name}: {report.blobs} blobs, {report.size_bytes} bytes verified"
+    if is_usable:
+        operator.note("restore", directory=shelf.directory, snapshot=name)
     document = {
         "root": layout.root,
         "snapshot": name,
         "blobs": report.blobs,
         "size_bytes": report.size_bytes,
-        "bad": bad,
+        "bad": {str(digest): reason for digest, reason in report.bad.items()},
     }
-    show(document, [line], as_json=as_json)
+    show(document, _restore_lines(layout.root, report, is_usable=is_usable), as_json=as_json)
+    if not is_usable:
+        raise Refused(
+            f"{len(report.bad)} blobs of the backup are bad, and {layout.root} is not usable: "
+            "repair DIR and repeat, or say --partial"
+        )
     if report.bad:
         raise Refused(f"{len(report.bad)} blobs are missing until they are pushed again")
 
@@ -111,12 +116,8 @@ def _needed(directory: str) -> Iterable[tuple[Digest, int]]:
 
 def _restore(
     shelf: BackupShelf, source: str, name: str, layout: RootLayout, *, partial: bool
-) -> RestoreReport:
-    """Restore one snapshot.
-
-    Raises:
-        Refused: content is bad, and that was not allowed for; the root cannot be served then.
-    """
+) -> tuple[RestoreReport, bool]:
+    """Restore one snapshot, and tell whether the root can be served: with bad content only if ``partial``."""
     database = os.path.join(source, DATABASE)
     check_database(database)
     if is_inside(layout.root, shelf.directory):
@@ -124,22 +125,17 @@ def _restore(
     with restoring(layout, f"{shelf.directory} {name}") as is_complete:
         if is_complete:
             # A crash came after all was done; since then it may have been served.
-            return RestoreReport(name)
+            return RestoreReport(name), True
         root = RestoringRoot(layout, shelf)
         report = restore_content(name, live_blobs(database), root.restore_blob)
-        for digest, reason in report.bad.items():
-            click.echo(f"dockreg: {digest}: {reason}", err=True)
         if report.bad and not partial:
-            raise Refused(
-                f"{len(report.bad)} blobs of the backup are bad, and {layout.root} is not usable: "
-                "repair DIR and repeat, or say --partial"
-            )
+            return report, False
         root.restore_files(source)
         if report.bad:
             quarantine_blobs(layout.database, list(report.bad))
         root.sync()
         finish_restore(layout, os.path.join(source, "format"))
-    return report
+    return report, True
 
 
 def _new_name(shelf: BackupShelf) -> str:
@@ -158,3 +154,11 @@ def _backup_line(directory: str, report: BackupReport) -> str:
         f"{directory}/snapshots/{report.snapshot}: {report.blobs} blobs, {report.size_bytes} bytes "
         f"({report.linked} linked, {report.copied} copied, {report.kept} kept), {report.removed} removed"
     )
+
+
+def _restore_lines(root: str, report: RestoreReport, *, is_usable: bool) -> list[str]:
+    lines = [f"{digest}: {reason}" for digest, reason in report.bad.items()]
+    if is_usable:
+        what = f"{report.blobs} blobs, {report.size_bytes} bytes verified"
+        lines.append(f"{root} is restored from {report.snapshot}: {what}")
+    return lines

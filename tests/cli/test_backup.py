@@ -80,6 +80,13 @@ class FilledCase(CommandCase):
         tokens = self.listed("token", "list", "--root", root)
         return [*found, [{**token, "used_at": None} for token in tokens]]
 
+    def half_done(self, *arguments: str) -> str:
+        """Run a command that must end with one line on standard error, and return its standard output."""
+        result = self.run_command(*arguments)
+        self.assertEqual(1, result.exit_code, result.output)
+        self.assertEqual(1, len(result.stderr.splitlines()), result.stderr)
+        return result.stdout
+
     def damage(self, path: str) -> None:
         """Flip a bit in a file that may have other names."""
         with open(path, "rb") as file:
@@ -161,10 +168,10 @@ class BackupTests(FilledCase):
     def test_missing(self) -> None:
         """A blob that the registry lacks is named; the backup is made without it."""
         os.unlink(self.layout.blob_path(self.manifest))
-        result = self.run_command("backup", self.shelf)
-        self.assertEqual(1, result.exit_code)
-        self.assertIn(str(self.manifest), result.stderr)
+        self.assertIn(f"{self.manifest} is missing", self.half_done("backup", self.shelf))
         self.assertEqual(1, len(os.listdir(os.path.join(self.shelf, "snapshots"))))
+        document = json.loads(self.half_done("backup", self.shelf, "--json"))
+        self.assertEqual([str(self.manifest)], document["missing"])
 
     def test_wrong_places(self) -> None:
         """A place that overlaps the root, holds other files, or is another registry's is refused."""
@@ -227,9 +234,12 @@ class RestoreTests(FilledCase):
             content = file.read()
         for spoil in (self.damage, os.unlink):
             spoil(path)
-            result = self.run_command("restore", self.shelf, "--root", self.other)
-            self.assertEqual(1, result.exit_code)
-            self.assertIn(str(self.manifest), result.stderr)
+            arguments = ("restore", self.shelf, "--root", self.other)
+            (line,) = self.half_done(*arguments).splitlines()
+            self.assertTrue(line.startswith(f"{self.manifest}: "), line)
+            self.assertEqual(
+                [str(self.manifest)], list(json.loads(self.half_done(*arguments, "--json"))["bad"])
+            )
             self.assertIn("unfinished restore", self.refused("init", "--root", self.other))
         with open(path, "wb") as file:
             file.write(content)
@@ -239,9 +249,9 @@ class RestoreTests(FilledCase):
     def test_partial(self) -> None:
         """Without a bad blob the rest can be served; verification names it."""
         os.unlink(RootLayout(self.shelf).blob_path(self.manifest))
-        result = self.run_command("restore", self.shelf, "--root", self.other, "--partial")
-        self.assertEqual(1, result.exit_code)
-        self.assertIn("until they are pushed again", result.stderr)
+        said = self.half_done("restore", self.shelf, "--root", self.other, "--partial")
+        self.assertIn(str(self.manifest), said)
+        self.assertIn("3 blobs", said)
         self.assertEqual(self.holdings(self.root), self.holdings(self.other))
         self.assertIn("quarantine", self.run_command("verify", "--root", self.other).stdout)
 
