@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import click
 
 from dockreg_tx.audit import audit_file
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.cli.owner import become_owner
-from dockreg_tx.preparation import make_ballast
+from dockreg_tx.preparation import make_ballast, run_inline
 from dockreg_tx.records.migrations import shipped_scripts
+from dockreg_tx.records.reader import SqliteReader
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.root import check_root
 from dockreg_tx.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+
+class CommandRecords(InlineSqliteRecords):
+    """The records of one run of the command, which answer what no port asks, too."""
+
+    def answer(self, query: Callable[[SqliteReader], T]) -> T:
+        """Return the answer of a query."""
+        return run_inline(self._scan(query))
 
 
 @dataclass
@@ -60,7 +72,7 @@ class Operator:
         log.write({"action": action, "result": "ok", "principal": "dockreg command", **details})
 
     @contextmanager
-    def records(self) -> Iterator[InlineSqliteRecords]:
+    def records(self) -> Iterator[CommandRecords]:
         """Open the records of a root that is ready, running or not.
 
         Raises:
@@ -69,7 +81,7 @@ class Operator:
         """
         layout = self.layout()
         check_root(layout)
-        records = InlineSqliteRecords(
+        records = CommandRecords(
             path=layout.database,
             journal_dir=layout.journal,
             lock_path=layout.write_lock,

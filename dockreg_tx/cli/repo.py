@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import click
 
@@ -17,11 +18,13 @@ from dockreg_tx.cli.frame import (
     show,
     yes_option,
 )
-from dockreg_tx.cli.operator import Operator, now
+from dockreg_tx.cli.operator import CommandRecords, Operator, now
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.errors import ManifestUnknown, NameUnknown
+from dockreg_tx.oci.errors import DigestInvalid, ManifestUnknown, NameUnknown
 from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.preparation import run_inline
+from dockreg_tx.records import inspection
+from dockreg_tx.records.inspection import RecordedMove
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 
 #: Who removed something, where a user's name stands otherwise; no user can be called that.
@@ -62,22 +65,14 @@ def tags(operator: Operator, name: str, as_json: bool) -> None:
 @json_option
 @pass_operator
 def history(operator: Operator, image: str, as_json: bool) -> None:
-    """Show where a tag has pointed, the newest first."""
+    """Show where a tag has pointed, the newest first; entries that are damaged on disk are marked so."""
     repository, parsed = _parsed(image)
     with operator.records() as records:
-        moves = run_inline(records.tag_history(repository, parsed))
+        moves = records.answer(lambda reader: inspection.tag_moves(reader, repository, parsed))
     if not moves:
         raise Refused(f"there never was a tag {image}")
-    rows = [(str(move.digest or "removed"), moment(move.changed_at), move.changed_by) for move in moves]
-    document = [
-        {
-            "digest": str(move.digest) if move.digest else None,
-            "changed_at": move.changed_at,
-            "changed_by": move.changed_by,
-        }
-        for move in moves
-    ]
-    show(document, columns(rows), as_json=as_json)
+    document = [{**asdict(move), "damaged": _is_damaged(move)} for move in moves]
+    show(document, columns([_move_cells(move) for move in moves]), as_json=as_json)
 
 
 @repo.command("remove")
@@ -130,17 +125,49 @@ def rollback(operator: Operator, image: str, yes: bool) -> None:
     repository, parsed = _parsed(image)
     with operator.records() as records:
         present = _digest(records, repository, parsed.text)
-        moves = run_inline(records.tag_history(repository, parsed))
-        former = [move.digest for move in moves if move.digest and str(move.digest) != present]
-        if not former:
-            raise Refused(f"{image} never pointed anywhere else: dockreg repo history {image} shows all")
-        ask(f"Point {image} at {former[0]} instead of {present or 'nothing'}?", yes=yes)
+        former = _former(records, repository, parsed, present)
+        ask(f"Point {image} at {former} instead of {present or 'nothing'}?", yes=yes)
         try:
-            run_inline(records.point_tag(repository, parsed, former[0], by=BY, now=now()))
+            run_inline(records.point_tag(repository, parsed, former, by=BY, now=now()))
         except ManifestUnknown:
-            raise Refused(_gone(records, repository, former[0])) from None
-    operator.note("tag.rollback", repository=repository.text, reference=parsed.text, digest=str(former[0]))
-    click.echo(f"{image} means {former[0]} again")
+            raise Refused(_gone(records, repository, former)) from None
+    operator.note("tag.rollback", repository=repository.text, reference=parsed.text, digest=str(former))
+    click.echo(f"{image} means {former} again")
+
+
+def _former(records: CommandRecords, repository: RepositoryName, tag: Tag, present: str | None) -> Digest:
+    """Return where a tag pointed before it pointed at ``present``.
+
+    Raises:
+        Refused: nowhere, or nobody knows.
+    """
+    image = f"{repository}:{tag}"
+    moves = records.answer(lambda reader: inspection.tag_moves(reader, repository, tag))
+    # The newest says what the tag itself does.
+    for move in moves[1 if present else 0 :]:
+        if _is_damaged(move):
+            raise Refused(
+                f"the entry {move.digest!r} in the history of {image} is damaged: push the image that "
+                f"the tag shall mean (dockreg repo history {image} shows all)"
+            )
+        if move.digest and move.digest != present:
+            return Digest.parse(move.digest)
+    raise Refused(f"{image} never pointed anywhere else: dockreg repo history {image} shows all")
+
+
+def _is_damaged(move: RecordedMove) -> bool:
+    if move.digest is None:
+        return False
+    try:
+        Digest.parse_supported(move.digest)
+    except DigestInvalid:
+        return True
+    return False
+
+
+def _move_cells(move: RecordedMove) -> list[str]:
+    digest = f"{move.digest!r} (damaged)" if _is_damaged(move) else move.digest or "removed"
+    return [digest, moment(move.changed_at), move.changed_by]
 
 
 def _gone(records: InlineSqliteRecords, repository: RepositoryName, digest: Digest) -> str:

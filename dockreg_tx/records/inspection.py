@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dockreg_tx.oci.digests import Digest
-from dockreg_tx.oci.names import RepositoryName
+from dockreg_tx.oci.names import RepositoryName, Tag
 from dockreg_tx.ports import BlobUse, RecordedBlob, TakeContent
 from dockreg_tx.records import statements
 from dockreg_tx.records.reader import SqliteReader
@@ -77,7 +79,23 @@ WHERE others.repository_id <> (SELECT id FROM here)
 GROUP BY repositories.name
 ORDER BY 3 DESC, 1
 """
+# As bytes: a row that has decayed may hold no text.
+_TAG_MOVES = """
+SELECT CAST(tag_history.digest AS BLOB), tag_history.changed_at, tag_history.changed_by
+FROM tag_history JOIN repositories ON repositories.id = tag_history.repository_id
+WHERE repositories.name = :repository AND tag_history.name = :tag
+ORDER BY tag_history.id DESC
+"""
 _TOUCHED_AT = "SELECT touched_at FROM blobs WHERE digest = :digest"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedMove:
+    """Where a tag pointed from a moment on, as its row says, damaged or not; None: it was removed."""
+
+    digest: str | None
+    changed_at: float
+    changed_by: str
 
 
 def recorded_blobs(reader: SqliteReader, after: str, limit: int) -> list[RecordedBlob]:
@@ -114,3 +132,15 @@ def blob_uses(reader: SqliteReader, digest: Digest) -> list[BlobUse]:
     """Return what holds a blob, its last touch too while that is on record."""
     uses = [BlobUse("touched", "", "", "", at) for (at,) in reader.rows(_TOUCHED_AT, digest=str(digest))]
     return uses + [BlobUse(*row) for row in reader.rows(_USES, digest=str(digest))]
+
+
+def tag_moves(reader: SqliteReader, repository: RepositoryName, tag: Tag) -> list[RecordedMove]:
+    """Return where a tag has pointed, the newest first, entries that have decayed included."""
+    return [
+        RecordedMove(
+            None if digest is None else digest.decode(errors="backslashreplace"), changed_at, changed_by
+        )
+        for digest, changed_at, changed_by in reader.rows(
+            _TAG_MOVES, repository=repository.text, tag=tag.text
+        )
+    ]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+from contextlib import closing
 
 from dockreg_tx.cli.operator import Operator
 from dockreg_tx.oci.digests import Digest
@@ -22,14 +25,26 @@ class RepositoryCase(CommandCase):
         """Make the root ready and record the manifests."""
         super().setUp()
         self.done("init")
+        self.put(CONTENT, "v2", "v1", repository="team/app")
+        self.put(CONTENT, "latest", repository="zoo")
+
+    def put(self, content: bytes, *tags: str, repository: str = "multi", **names: list[Digest]) -> Digest:
+        """Record a manifest that names other content, four bytes long, by kind."""
+        references = tuple(
+            ContentReference(ReferenceKind(kind), digest, 4, required=False)
+            for kind, digests in names.items()
+            for digest in digests
+        )
+        manifest = NewManifest(
+            RepositoryName(repository), Digest.of(content), "application/json", content, references
+        )
         with Operator(root=self.root).records() as records:
-            for name, tags in (("team/app", ["v2", "v1"]), ("zoo", ["latest"])):
-                manifest = NewManifest(RepositoryName(name), DIGEST, "application/json", CONTENT)
-                run_inline(
-                    records.put_manifest(
-                        manifest, [Tag(tag) for tag in tags], lambda: None, may_overwrite=True, now=1.0
-                    )
+            run_inline(
+                records.put_manifest(
+                    manifest, [Tag(tag) for tag in tags], lambda: None, may_overwrite=True, now=1.0
                 )
+            )
+        return manifest.digest
 
 
 class RepositoryTests(RepositoryCase):
@@ -159,32 +174,10 @@ class RepositoryTests(RepositoryCase):
         self.assertEqual(0, found.exit_code, found.output)
         self.assertEqual("bare\nwindows\n", self.done("repo", "tags", "multi"))
 
-    def put(self, content: bytes, *tags: str, **names: list[Digest]) -> Digest:
-        """Record a manifest of ``multi`` that names other content by kind."""
-        references = tuple(
-            ContentReference(ReferenceKind(kind), digest, 4, required=False)
-            for kind, digests in names.items()
-            for digest in digests
-        )
-        manifest = NewManifest(
-            RepositoryName("multi"), Digest.of(content), "application/json", content, references
-        )
-        with Operator(root=self.root).records() as records:
-            run_inline(
-                records.put_manifest(
-                    manifest, [Tag(tag) for tag in tags], lambda: None, may_overwrite=True, now=1.0
-                )
-            )
-        return manifest.digest
-
     def test_rollback(self) -> None:
         """A tag goes back to where it pointed, and forth again; its history tells all."""
         content = CONTENT + b" "
-        with Operator(root=self.root).records() as records:
-            manifest = NewManifest(
-                RepositoryName("team/app"), Digest.of(content), "application/json", content
-            )
-            run_inline(records.put_manifest(manifest, [Tag("v1")], lambda: None, may_overwrite=True, now=2.0))
+        self.put(content, "v1", repository="team/app")
         self.refused("tag", "rollback", "team/app:v2", "--yes")
         self.assertIn(str(DIGEST), self.done("tag", "rollback", "team/app:v1", "--yes"))
         self.done("tag", "remove", "team/app:v1", "--yes")
@@ -194,6 +187,33 @@ class RepositoryTests(RepositoryCase):
         self.assertEqual(expected, [move["digest"] for move in found])
         self.assertIn("removed", self.done("repo", "history", "team/app:v1"))
         self.refused("repo", "history", "team/app:v9")
+
+    def test_damaged_history(self) -> None:
+        """A damaged entry of a tag's history is named among the others, and no rollback passes over it."""
+        self.done("tag", "remove", "team/app:v1", "--yes")
+        self.done("tag", "rollback", "team/app:v1", "--yes")
+        for spoilt in (str(DIGEST).replace("sha256", "sha257"), str(DIGEST)[:-1], "", b"sha256:\xff\x1b"):
+            with closing(sqlite3.connect(os.path.join(self.root, "registry.db"))) as connection, connection:
+                connection.execute(
+                    "UPDATE tag_history SET digest = CAST(? AS TEXT) WHERE name = 'v1' AND id < 3", [spoilt]
+                )
+            lines = self.done("repo", "history", "team/app:v1").splitlines()
+            self.assertEqual([False, False, True], ["(damaged)" in line for line in lines], lines)
+            self.assertNotIn("\x1b", lines[2])
+            found = self.listed("repo", "history", "team/app:v1")
+            self.assertEqual([False, False, True], [move["damaged"] for move in found])
+            self.assertEqual([str(DIGEST), None], [move["digest"] for move in found][:2])
+            line = self.refused("tag", "rollback", "team/app:v1", "--yes")
+            self.assertIn("is damaged", line)
+
+    def test_damaged_newest_entry(self) -> None:
+        """What a tag means now is not asked of its history."""
+        self.put(CONTENT + b" ", "v1", repository="team/app")
+        with closing(sqlite3.connect(os.path.join(self.root, "registry.db"))) as connection, connection:
+            connection.execute(
+                "UPDATE tag_history SET digest = 'x' WHERE id = (SELECT max(id) FROM tag_history)"
+            )
+        self.assertIn(str(DIGEST), self.done("tag", "rollback", "team/app:v1", "--yes"))
 
     def test_remove_tag(self) -> None:
         """A removed tag leaves its neighbours and its manifest."""
