@@ -94,6 +94,7 @@ class ContentAuditTests(RepositoryCase):
         self.done("tag", "remove", "team/app:v2", "--yes")
         (item,) = (each for each in self.listed("trash", "list") if each["tags"] == ["v2"])
         self.done("trash", "restore", str(item["id"]))
+        self.done("manifest", "remove", f"team/app@{DIGEST}", "--yes")
         self.done("repo", "remove", "zoo", "--yes")
         self.refused("repo", "remove", "zoo", "--yes")
         with open(os.path.join(self.root, "audit.log")) as file:
@@ -106,6 +107,7 @@ class ContentAuditTests(RepositoryCase):
                 ("tag.rollback", *who, "team/app", "v1", str(DIGEST), None),
                 ("tag.remove", *who, "team/app", "v2", str(DIGEST), None),
                 ("trash.restore", *who, "team/app", None, str(DIGEST), ["v2"]),
+                ("manifest.remove", *who, "team/app", str(DIGEST), str(DIGEST), ["v1", "v2"]),
                 ("repo.remove", *who, "zoo", None, None, None),
             ],
             [tuple(entry.get(key) for key in keys) for entry in entries],

@@ -17,6 +17,7 @@ from dockreg_tx.cli.healthcheck import healthcheck
 from dockreg_tx.cli.imports import imports
 from dockreg_tx.cli.init import init
 from dockreg_tx.cli.keys import keys
+from dockreg_tx.cli.manifest import manifest
 from dockreg_tx.cli.moving import registry2
 from dockreg_tx.cli.rebuild import rebuild_index
 from dockreg_tx.cli.repo import repo, tag
@@ -50,6 +51,7 @@ for command in (
     imports,
     init,
     keys,
+    manifest,
     rebuild_index,
     repo,
     restore,

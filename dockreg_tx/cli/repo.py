@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import click
 
@@ -18,6 +19,7 @@ from dockreg_tx.cli.frame import (
     show,
     yes_option,
 )
+from dockreg_tx.cli.freed import freed_later, kept, pinned_by
 from dockreg_tx.cli.operator import CommandRecords, Operator, now
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import DigestInvalid, ManifestUnknown, NameUnknown
@@ -84,8 +86,9 @@ def remove_repository(operator: Operator, name: str, yes: bool) -> None:
     repository = RepositoryName.parse(name)
     with operator.records() as records:
         count = len(_tags(records, repository))
-        freed = _freed(operator, *run_inline(records.held_alone(repository)))
-        pinned = _pinned(run_inline(records.held_too(repository)))
+        count_bytes = run_inline(records.held_alone(repository))
+        freed = freed_later(operator.settings(), *count_bytes, "no other repository")
+        pinned = pinned_by(run_inline(records.held_too(repository)))
         ask(f"Remove repository {name} with its {count} tags?", yes=yes)
         if not run_inline(records.remove_repository(repository, by=BY, now=now())):
             raise NameUnknown(name)
@@ -103,17 +106,19 @@ def tag() -> None:
 @yes_option
 @pass_operator
 def remove_tag(operator: Operator, image: str, yes: bool) -> None:
-    """Remove one tag; its manifest stays and can be pulled by digest."""
+    """Remove one tag; its manifest stays and can be pulled by digest, until dockreg manifest remove."""
     repository, parsed = _parsed(image)
     name = repository.text
     with operator.records() as records:
-        digest = _digest(records, repository, parsed.text)
-        if digest is None:
+        manifest = run_inline(records.manifest(repository, parsed))
+        if manifest is None:
             raise Refused(f"there is no tag {image}: dockreg repo tags {name} shows all")
+        digest = manifest.digest
+        held = records.answer(partial(inspection.manifest_holds, repository=repository, digest=digest))
         ask(f"Remove tag {image}, which means {digest}?", yes=yes)
         run_inline(records.delete_tag(repository, parsed, by=BY, now=now()))
-    operator.note("tag.remove", repository=name, reference=parsed.text, digest=digest)
-    click.echo(f"tag {image} removed; 0 bytes are free now: {name}@{digest} stays{_stays(operator)}")
+    operator.note("tag.remove", repository=name, reference=parsed.text, digest=str(digest))
+    click.echo(f"tag {image} removed; {kept(operator.settings(), f'{name}@{digest}', *held)}")
 
 
 @tag.command("rollback")
@@ -189,34 +194,6 @@ def _parsed(image: str) -> tuple[RepositoryName, Tag]:
 def moment(seconds: float) -> str:
     """Return a time in UTC for people."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def _stays(operator: Operator) -> str:
-    """Say when a manifest without a tag becomes free."""
-    untagged_after = operator.settings().found["gc.untagged_after"].plain
-    if untagged_after == "never":
-        return ", and nothing becomes free before it is deleted"
-    return f"; garbage collection frees it once it is {untagged_after} without any tag"
-
-
-def _freed(operator: Operator, count: int, size_bytes: int) -> str:
-    """Say what becomes free, and when."""
-    found = operator.settings().found
-    trash, grace, schedule = (found[f"gc.{key}"].plain for key in ("trash", "grace", "schedule"))
-    run = "dockreg gc" if schedule == "never" else f"garbage collection, every {schedule} or by dockreg gc,"
-    return (
-        f"0 bytes are free now: {run} frees {count} blobs ({size_bytes} bytes) that no other "
-        f"repository holds, once they are {trash} in the trash (dockreg trash list) and {grace} unused"
-    )
-
-
-def _pinned(others: list[tuple[str, int, int]]) -> str:
-    """Say what stays, and because of whom."""
-    if not others:
-        return ""
-    named = ", ".join(f"{name} ({count} blobs, {size_bytes} bytes)" for name, count, size_bytes in others[:3])
-    more = f" and {len(others) - 3} more repositories" if len(others) > 3 else ""
-    return f"; what others hold stays: {named}{more} (dockreg blob why DIGEST)"
 
 
 def _repositories(records: InlineSqliteRecords) -> Iterator[str]:
