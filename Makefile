@@ -71,13 +71,15 @@ durability-report: $(VENV)/.installed-test
 
 # From the commit, not from the files that lie about; SOURCE_DATE_EPOCH makes two builds equal.
 dist: $(VENV)/.installed-dist
+	@$(if $(KEY),test -r $(KEY) || { echo 'there is no key $(KEY) to sign by' >&2; exit 1; },true)
 	@rm -rf dist build/dist && mkdir -p dist build/dist
 	@git archive HEAD | tar -x -C build/dist
 	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); umask 022; \
 	  $(BIN)/python -m build --outdir dist build/dist > build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }; \
 	  $(BIN)/python packaging/repack.py dist/*.tar.gz
 	@cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
-	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2>/dev/null,true)
+	@$(if $(KEY),ssh-keygen -q -Y sign -f $(KEY) -n dockreg dist/SHA256SUMS 2> build/sign.log \
+	  || { cat build/sign.log >&2; exit 1; },true)
 	@$(if $(GPG_KEY),gpg --batch --yes --armor --local-user '$(GPG_KEY)' --detach-sign dist/SHA256SUMS,true)
 	@ls dist
 

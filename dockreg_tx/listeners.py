@@ -174,7 +174,20 @@ def _endpoint(reactor: Any, text: str, parse: ParseEndpoint = serverFromString) 
     except LookupError:
         raise StartRefused(f"cannot listen on {text!r}: no such socket was passed to us") from None
     except Exception as error:  # noqa: BLE001 - plugins of any origin parse these strings
-        raise StartRefused(f"cannot listen on {text!r}: {_reason(error)}") from None
+        raise StartRefused(f"cannot listen on {text!r}: {_malformed(error)}") from None
+
+
+def _malformed(error: Exception) -> str:
+    """Say what is wrong with an endpoint string; Python's words about functions and literals help nobody."""
+    if isinstance(error, TypeError):
+        reason = "its kind takes other arguments"
+    elif str(error).startswith("invalid literal for int()"):
+        reason = f"{str(error).rpartition(': ')[2]} is no number"
+    elif isinstance(error, ValueError):
+        reason = _reason(error)
+    else:
+        return _reason(error)
+    return f"{reason}; write for example tcp:5000:interface=127.0.0.1"
 
 
 def certificates_of(settings: Settings) -> Certificates:

@@ -104,6 +104,20 @@ class DistTests(SharedByClass):
         must(*command, cwd=directory, GNUPGHOME=f"{cls.scratch}/gnupg")
         return directory / "dist"
 
+    def test_bad_keys(self) -> None:
+        """A key that is not there is named before anything is made; one that is none says so itself."""
+        clone = self.scratch / "bad"
+        must("git", "clone", "-q", str(TOP), str(clone), cwd=TOP)
+        (clone / ".venv").symlink_to(TOP / ".venv")
+        (clone / "dist").mkdir()
+        command = ("make", "-o", ".venv/.installed-dist", "dist")
+        failed = call(*command, "KEY=/nowhere/key", cwd=clone)
+        self.assertIn("there is no key /nowhere/key", failed.stderr)
+        self.assertTrue((clone / "dist").exists())
+        failed = call(*command, "KEY=README.md", cwd=clone)
+        self.assertNotEqual(0, failed.returncode)
+        self.assertIn("README.md", failed.stderr)
+
     def test_repeated(self) -> None:
         """The same commit gives the same bytes."""
         second = self.build("two")

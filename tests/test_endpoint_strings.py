@@ -7,7 +7,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.endpoint_strings import ssl_arguments, with_backlog, without_tls
-from dockreg_tx.listeners import WAITING_CONNECTIONS, bind
+from dockreg_tx.listeners import WAITING_CONNECTIONS, StartRefused, bind, check_listeners
 from dockreg_tx.settings import load_settings
 from dockreg_tx.workers.supervisor import Nobody
 
@@ -64,3 +64,22 @@ class BacklogTests(SynchronousTestCase):
         settings = load_settings(config_path=None, environ={}, options={"listen": ["tcp:5000"]})
         bind(reactor, settings, Nobody())
         self.assertEqual(WAITING_CONNECTIONS, reactor.tcpServers[0][2])
+
+
+class MalformedTests(SynchronousTestCase):
+    """What is no endpoint is said in an operator's words, with an example."""
+
+    def test_words(self) -> None:
+        """Neither Python's functions nor its literals are in the line."""
+        for text, reason in (
+            ("5000", "Unknown endpoint type: '5000'"),
+            ("tcp:", "'' is no number"),
+            ("tcp:http", "'http' is no number"),
+            ("tcp", "its kind takes other arguments"),
+            ("tcp:5000:color=red", "its kind takes other arguments"),
+        ):
+            settings = load_settings(config_path=None, environ={}, options={"listen": [text]})
+            with self.assertRaises(StartRefused) as caught:
+                check_listeners(MemoryReactor(), settings)
+            example = "write for example tcp:5000:interface=127.0.0.1"
+            self.assertEqual(f"cannot listen on {text!r}: {reason}; {example}", str(caught.exception))

@@ -19,7 +19,7 @@ from dockreg_tx.cli.doctor_checks import (
     check_storage,
     check_versions,
 )
-from dockreg_tx.cli.endpoint import host_and_port, reachable_address
+from dockreg_tx.cli.endpoint import client_address, host_and_port
 from dockreg_tx.cli.findings import Check, State
 from dockreg_tx.cli.frame import AdminCommand, columns, json_option, pass_operator, show
 from dockreg_tx.cli.hosts import Registry, host_lines
@@ -56,8 +56,8 @@ def _registry(settings: Settings) -> Registry | None:
     """Return how clients reach the registry; None when nothing says it."""
     url = settings.server.public_url
     if not url:
-        found = (reachable_address(text, settings) for text in settings.server.listen)
-        address = next((each for each in found if each is not None and not each.path), None)
+        found = (client_address(text, settings) for text in settings.server.listen)
+        address = next(filter(None, found), None)
         if address is None:
             return None
         url = str(address)

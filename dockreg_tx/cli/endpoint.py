@@ -6,9 +6,9 @@ import http.client
 import re
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dockreg_tx.endpoint_strings import endpoint_arguments
+from dockreg_tx.endpoint_strings import endpoint_arguments, ssl_arguments, tls_arguments
 from dockreg_tx.listeners import speaks_tls
 from dockreg_tx.settings import Settings
 
@@ -48,6 +48,15 @@ class Address:
         return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
 
 
+def _interface(text: str) -> str:
+    """Return the address at which an endpoint listens, as it says it."""
+    (kind, *plain), named = endpoint_arguments(text)
+    if kind in {"ssl", "tls"}:
+        return (ssl_arguments if kind == "ssl" else tls_arguments)(text).get("interface", "")
+    default = "::" if kind == "tcp6" else ""
+    return named.get("interface", plain[1] if len(plain) > 1 else default)
+
+
 def reachable_address(text: str, settings: Settings) -> Address | None:
     """Return how this machine reaches a listener; None for kinds that do not tell, such as ``systemd``."""
     plain, named = endpoint_arguments(text)
@@ -58,8 +67,22 @@ def reachable_address(text: str, settings: Settings) -> Address | None:
     port = named.get("port") or next((part for part in plain[1:] if part.isdigit()), "")
     if plain[0] not in {"tcp", "tcp6", "ssl", "tls"} or not port.isdigit():
         return None
-    interface = named.get("interface", "::" if plain[0] == "tcp6" else "")
+    interface = _interface(text)
     return Address(_EVERYWHERE.get(interface, interface), int(port), "", speaks_tls(text, settings))
+
+
+def client_address(text: str, settings: Settings) -> Address | None:
+    """Return how clients reach a listener; one for every address by the name of this machine."""
+    address = reachable_address(text, settings)
+    if address is None or address.path:
+        return None
+    return replace(address, host=own_name()) if _interface(text) in _EVERYWHERE else address
+
+
+def own_name() -> str:
+    """Return what this machine calls itself, by its whole name if it has one."""
+    whole = socket.getfqdn()
+    return socket.gethostname() if whole.startswith("localhost") else whole
 
 
 def ask(address: Address, path: str, *, timeout_seconds: float, identity: Identity | None = None) -> str:

@@ -113,9 +113,10 @@ def refuse_lookalikes(document: Collection[str], fields: Collection[str], path: 
     Raises:
         ManifestInvalid: there is such a key.
     """
-    folded = {field.casefold() for field in fields}
-    for key in document:
-        if key not in fields and key.casefold() in folded:
+    strangers = [key for key in document if key not in fields]
+    folded = {field.casefold() for field in fields} if strangers else ()
+    for key in strangers:
+        if key.casefold() in folded:
             raise ManifestInvalid(f"{path} has the field {key!a}, spelled with other letter case")
 
 

@@ -219,9 +219,8 @@ class Uploads:
             return body
         self._check_limit(0, body)
         content = await body.read(WHOLE_LIMIT_BYTES)
-        for digest in digests:
-            if Digest.of(content, digest.algorithm).encoded != digest.encoded:
-                return HeldBody(content)
+        if any(digest.encoded != Digest.of(content, digest.algorithm).encoded for digest in digests):
+            return HeldBody(content)
         late = self.staging.whole(key.upload_id, digests[0], content)
         try:
             await self.push_records.commit_blob(

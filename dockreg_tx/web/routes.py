@@ -302,8 +302,14 @@ class Endpoint:
         call: Call | None = None
         try:
             if aim.target.rights is not Need.NOTHING:
-                caller = self._guard.known(progress.authorization, progress.origin)
-                self._admit(request, aim, progress, caller or await self._identified(aim, progress))
+                sent, origin = progress.authorization, progress.origin
+                caller = self._guard.known(sent, origin) or await self._guard.identify(
+                    sent,
+                    origin,
+                    takes_tokens=aim.target.rights is not Need.PASSWORD,
+                    version=progress.version,
+                )
+                self._admit(request, aim, progress, caller)
             call = Call(
                 method=aim.method,
                 path=aim.path,
@@ -330,15 +336,6 @@ class Endpoint:
             _log.failure("request {request_id} failed", request_id=request.request_id)
             message = "internal error: the registry's log has more under this request id"
             return status_answer(500, message, request_id=request.request_id)
-
-    async def _identified(self, aim: Aim, progress: _Progress) -> Caller:
-        """Return who calls."""
-        return await self._guard.identify(
-            progress.authorization,
-            progress.origin,
-            takes_tokens=aim.target.rights is not Need.PASSWORD,
-            version=progress.version,
-        )
 
     def _admit(self, request: RegistryRequest, aim: Aim, progress: _Progress, caller: Caller) -> None:
         """Let the caller pass if it may make this call; no body byte has been taken yet."""

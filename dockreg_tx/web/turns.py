@@ -8,6 +8,7 @@ what a connection brings is taken without a log context of its own, that nothing
 from __future__ import annotations
 
 import select
+from math import inf
 from typing import Any
 
 from twisted.internet import tcp
@@ -47,19 +48,26 @@ class TurnPoller:
         As long as there is nothing else to do, it goes on with the next turn: the reactor's own round costs
         as much as a small request.
         """
+        ends_at = inf if timeout < 0 else self._reactor.seconds() + timeout
         others = self._turn(timeout, limit)
-        while not others and (wait_seconds := self._wait_seconds()):
+        while timeout and not others and (wait_seconds := self._wait_seconds(ends_at)):
             others = self._turn(wait_seconds, len(self._selectables))
         return others
 
-    def _wait_seconds(self) -> float:
-        """Return how long nobody but clients has anything to do, -1 for ever; 0: it is the reactor's turn."""
+    def _wait_seconds(self, ends_at: float) -> float:
+        """Return how long nobody but clients has anything to do, -1 for ever; 0: it is the reactor's turn.
+
+        Args:
+            ends_at: when the reactor wants its turn in any case.
+        """
         reactor = self._reactor
         is_due = reactor.threadCallQueue or reactor._newTimedCalls or reactor._justStopped
         if is_due or not reactor.running or reactor._poller is not self:
             return 0.0
         calls = reactor._pendingTimedCalls
-        return min(max(calls[0].time - reactor.seconds(), 0.0), _LONGEST_SECONDS) if calls else -1.0
+        if calls and calls[0].time < ends_at:
+            ends_at = calls[0].time
+        return -1.0 if ends_at == inf else min(max(ends_at - reactor.seconds(), 0.0), _LONGEST_SECONDS)
 
     def _read(self, connection: Any) -> None:
         """Take what came, and disconnect where that fails, as the reactor does."""

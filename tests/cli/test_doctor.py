@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from dockreg_tx.cli.certificate import CertificateFiles, check_certificate
-from dockreg_tx.cli.endpoint import host_and_port, reachable_address
+from dockreg_tx.cli.endpoint import host_and_port, own_name, reachable_address
 from dockreg_tx.cli.findings import State
 from dockreg_tx.settings import load_settings
 from tests.cli.case import CommandCase
@@ -132,6 +132,19 @@ class DoctorTests(CommandCase):
         self.assertIn('{ "insecure-registries": ["192.0.2.1:5000"] }', lines["docker"])
         self.assertIn('location = "192.0.2.1:5000"', lines["podman"])
         self.assertIn('server = "http://192.0.2.1:5000"', lines["containerd"])
+
+    def test_hosts_without_public_url(self) -> None:
+        """A registry that listens everywhere is named as its machine is, not by its loopback."""
+        for listen, host in (
+            ("tcp:5055", own_name()),
+            ("tcp:5055:interface=0.0.0.0", own_name()),
+            ("tcp:5055:192.0.2.1", "192.0.2.1"),
+        ):
+            self.checks(DOCKREG_SERVER_LISTEN=listen)
+            lines = self.document["hosts"]["docker"]
+            self.assertIn(f'{{ "insecure-registries": ["{host}:5055"] }}', lines, listen)
+        self.checks(DOCKREG_SERVER_LISTEN="tcp:5055:127.0.0.1")
+        self.assertEqual([], self.document["hosts"]["docker"])
 
     def test_authority(self) -> None:
         """A certificate that signed itself is to be copied to each host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from math import inf
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -182,31 +183,38 @@ class TurnTests(SynchronousTestCase):
             return turns[len(waits) - 1]
 
         self.patch(poller, "_turn", turn)
+        self.assertEqual([(1, 2)], poller.poll(-1.0, 1))
+        self.assertEqual([-1.0, -1.0, -1.0], waits)
+        waits.clear()
+        self.assertEqual([], poller.poll(0.0, 1))
+        self.assertEqual([0.0], waits)
+        waits.clear()
         self.assertEqual([(1, 2)], poller.poll(5.0, 1))
-        self.assertEqual([5.0, -1.0, -1.0], waits)
+        self.assertEqual(5.0, waits[0])
+        self.assertTrue(0 < waits[2] <= waits[1] <= 5.0)
 
     def test_others_first(self) -> None:
         """Calls of threads and timers, new ones and due ones, and the reactor's end do not wait."""
         poller, reactor = self.reactor._poller, self.reactor
-        self.assertEqual(0.0, poller._wait_seconds())
+        self.assertEqual(0.0, poller._wait_seconds(inf))
         reactor.running = True
         self.addCleanup(setattr, reactor, "running", False)
-        self.assertEqual(-1.0, poller._wait_seconds())
+        self.assertEqual(-1.0, poller._wait_seconds(inf))
         call = reactor.callLater(0.0, lambda: None)
-        self.assertEqual(0.0, poller._wait_seconds())
+        self.assertEqual(0.0, poller._wait_seconds(inf))
         reactor._insertNewDelayedCalls()
-        self.assertEqual(0.0, poller._wait_seconds())
+        self.assertEqual(0.0, poller._wait_seconds(inf))
         reactor.runUntilCurrent()
         self.assertFalse(call.active())
         call = reactor.callLater(60.0, lambda: None)
         reactor._insertNewDelayedCalls()
-        self.assertTrue(0 < poller._wait_seconds() <= 60)
+        self.assertTrue(0 < poller._wait_seconds(inf) <= 60)
         call.cancel()
         reactor.callFromThread(lambda: None)
-        self.assertEqual(0.0, poller._wait_seconds())
+        self.assertEqual(0.0, poller._wait_seconds(inf))
         reactor.runUntilCurrent()
         self.patch(reactor, "_justStopped", True)
-        self.assertEqual(0.0, poller._wait_seconds())
+        self.assertEqual(0.0, poller._wait_seconds(inf))
 
     def test_given_back(self) -> None:
         """The reactor's own poller is back in its place afterwards; other reactors are left alone."""
