@@ -12,9 +12,10 @@ from dockreg_tx.assembly import collection_rules
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.blobs.staging import FileUploadStaging
 from dockreg_tx.blocking import InlineBlocking
-from dockreg_tx.cli.frame import AdminCommand, ask, json_option, pass_operator, show, yes_option
-from dockreg_tx.cli.operator import Operator, now
+from dockreg_tx.cli.frame import AdminCommand, Refused, ask, json_option, pass_operator, show, yes_option
+from dockreg_tx.cli.operator import CommandRecords, Operator, now
 from dockreg_tx.preparation import inline_collect, run_inline
+from dockreg_tx.records import inspection
 from dockreg_tx.records.sqlite import InlineSqliteRecords
 from dockreg_tx.registry.collect import CollectionRules, Decision
 from dockreg_tx.registry.sweep import Sweep
@@ -58,6 +59,8 @@ def gc(
     if not dry_run and 0 in {rules.grace_seconds, rules.trash_seconds}:
         ask("With 0s, pushes under way must begin again, and nothing can be restored. Go on?", yes=yes)
     with operator.records() as records:
+        if grace is None:
+            _check_clock(records)
         layout = operator.layout()
         with collection_lock(layout, wait=True):
             collect = inline_collect(records, layout, now=now)
@@ -66,6 +69,14 @@ def gc(
                 expire_after = float(settings.uploads.expire_after_seconds)
                 run_inline(_sweep(records, layout).all(expire_after_seconds=expire_after))
     show([_document(decision) for decision in found], map(_line, found), as_json=as_json)
+
+
+def _check_clock(records: CommandRecords) -> None:
+    """Refuse while the registry itself does not believe the clock."""
+    held_until = records.answer(inspection.clock_held_until)
+    if now() < held_until:
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(held_until))
+        raise Refused(f"the clock has jumped, so nothing is removed for its age until {until}: see --grace")
 
 
 def _sweep(records: InlineSqliteRecords, layout: RootLayout) -> Sweep:

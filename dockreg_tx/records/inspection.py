@@ -184,6 +184,7 @@ FROM tag_history JOIN repositories ON repositories.id = tag_history.repository_i
 WHERE repositories.name = :repository AND tag_history.name = :tag
 ORDER BY tag_history.id DESC
 """
+_CLOCK_HELD_UNTIL = "SELECT held_until FROM clock"
 _TOUCHED_AT = "SELECT touched_at FROM blobs WHERE digest = :digest"
 
 
@@ -233,6 +234,11 @@ def held_alone(reader: SqliteReader, repository: RepositoryName) -> tuple[int, i
     """Return how many blobs only this repository holds, manifests included, and their bytes."""
     ((count, size_bytes),) = reader.rows(_HELD_ALONE, repository=repository.text)
     return count, size_bytes
+
+
+def clock_held_until(reader: SqliteReader) -> float:
+    """Return until when a server removes nothing for its age, since the clock has jumped; 0: never."""
+    return max((held_until for (held_until,) in reader.rows(_CLOCK_HELD_UNTIL)), default=0.0)
 
 
 def held_too(reader: SqliteReader, repository: RepositoryName) -> list[tuple[str, int, int]]:

@@ -6,7 +6,7 @@ import os
 import time
 
 from dockreg_tx.blobs.layout import RootLayout
-from dockreg_tx.cli.operator import Operator
+from dockreg_tx.cli.operator import Operator, now
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.names import RepositoryName
 from dockreg_tx.ports import ContentReference, NewManifest, ReferenceKind, UploadRecord
@@ -55,6 +55,16 @@ class CollectTests(StoredCase):
         self.assertFalse(os.path.exists(self.path))
         self.assertEqual(1, len(os.listdir(self.layout.trash)))
         self.assertEqual("", self.done("gc"))
+
+    def test_clock_that_jumped(self) -> None:
+        """While the registry does not believe the clock, only a grace of one's own removes anything."""
+        with Operator(root=self.root).records() as records:
+            jump = {"jump_seconds": 3600.0, "hold_seconds": 86_400.0}
+            for at in (now() - 90_000, now()):
+                run_inline(records.clock_is_steady(at, **jump))
+        self.assertIn("the clock has jumped", self.refused("gc"))
+        self.assertTrue(os.path.exists(self.path))
+        self.assertEqual([str(DIGEST)], [item["digest"] for item in self.listed("gc", "--grace", "24h")])
 
     def test_without_grace(self) -> None:
         """0s asks first, and leaves nothing in the trash."""
