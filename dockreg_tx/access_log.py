@@ -162,7 +162,8 @@ def _known(entry: AccessEntry) -> _Client | None:
     peer, user, method, uri, _, _, _, _, request_id, referer, user_agent, http_version, _ = entry
     if len(method) + len(uri) + len(referer) + len(user_agent) > _REMEMBERED_CHARACTERS:
         return None
-    if _address(uri) is None or not request_id.isalnum():
+    # A head that could not be read has no method, and an own form.
+    if not method or _address(uri) is None or not request_id.isalnum():
         return None
     return _client(peer, user, method, referer, user_agent, http_version)
 

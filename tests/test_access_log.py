@@ -31,6 +31,8 @@ PLAIN = AccessEntry(
     1_800_000_000.0,
 )
 FORGED = PLAIN._replace(method="", http_version='HTTP/"1\n', status=400)
+#: Of a head that could not be read.
+UNREAD = PLAIN._replace(method="", uri="", http_version="", status=400)
 ODD = PLAIN._replace(uri='/v2/"\\\u00e9', user_agent="a\tb", user="")
 
 
@@ -85,7 +87,7 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """A line is what the log of events would have written at the end of the request."""
-        for entry in (PLAIN, ODD, FORGED):
+        for entry in (PLAIN, ODD, FORGED, UNREAD):
             event = {
                 "log_level": LogLevel.info,
                 "log_namespace": "dockreg.access",
@@ -101,7 +103,7 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_objects(self) -> None:
         """As JSON a line is an object of all fields, whatever form other lines have."""
-        for entry in (PLAIN, ODD, FORGED, PLAIN._replace(referer="https://a:secret@h/?token=secret")):
+        for entry in (PLAIN, ODD, FORGED, UNREAD, PLAIN._replace(referer="https://a:secret@h/?token=secret")):
             for form in ("text", "json"):
                 for worker in ({}, {"worker": 2, "pid": 4711}):
                     line = entry_form(form, worker, access="json")(entry)

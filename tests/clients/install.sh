@@ -8,7 +8,7 @@ packages="docker.io docker-registry wrk podman skopeo buildah curl strace iprout
 # For the shim that kills at a system call.
 packages="$packages gcc libc6-dev"
 # For the image and its compose files, and for signed releases.
-packages="$packages runc netavark aardvark-dns iptables mmdebstrap podman-compose openssl gpg gpg-agent"
+packages="$packages runc netavark aardvark-dns containernetworking-plugins iptables mmdebstrap podman-compose openssl gpg gpg-agent"
 
 missing=""
 for package in $packages; do
