@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -70,8 +71,13 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
         self.addCleanup(blob.close)
         if not blob.is_cached(0, len(content)):
             self.skipTest("this file system does not tell")
-        forget_cached(self.layout.blob_path(digest))
-        if blob.is_cached(0, 1):
+        # The kernel may be at work on a page, and keeps it then.
+        for _ in range(200):
+            forget_cached(self.layout.blob_path(digest))
+            if not blob.is_cached(0, 1):
+                break
+            time.sleep(0.01)
+        else:
             self.skipTest("this file system keeps what nobody needs")
         self.successResultOf(blob.read_ahead(SAMPLE_BYTES, 3 * SAMPLE_BYTES))
         self.assertTrue(blob.is_cached(SAMPLE_BYTES, 3 * SAMPLE_BYTES))

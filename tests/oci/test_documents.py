@@ -85,7 +85,8 @@ class ParseDocumentTests(SynchronousTestCase):
         ]:  # fmt: skip
             began = time.process_time()
             self.refused(content)
-            self.assertLess(time.process_time() - began, 3)
+            # A second or two; four where coverage is measured on a busy machine. What is quadratic takes hours.
+            self.assertLess(time.process_time() - began, 15)
 
     def test_duplicate_keys(self) -> None:
         """A key that stands twice in one object is refused at any depth, also when escaped differently."""
