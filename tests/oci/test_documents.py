@@ -85,7 +85,7 @@ class ParseDocumentTests(SynchronousTestCase):
         ]:  # fmt: skip
             began = time.process_time()
             self.refused(content)
-            # A second or two; four where coverage is measured on a busy machine. What is quadratic takes hours.
+            # Two; four where coverage is measured on a busy machine. What is quadratic takes hours.
             self.assertLess(time.process_time() - began, 15)
 
     def test_duplicate_keys(self) -> None:
