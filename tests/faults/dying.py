@@ -57,8 +57,8 @@ def _child(arguments: tuple[str, ...], dies_at: int, broken: str, writing: int) 
         for name in [name for name in os.environ if name.startswith("DOCKREG_")]:
             del os.environ[name]
         BREAKAGES[broken]()
-        # However short, a journal is compacted.
-        collect.JOURNAL_BYTES = 0
+        # However short, and however long its last snapshot, a journal is compacted.
+        collect.JOURNAL_BYTES = compaction.GROWTH = 0
         _count_steps(dies_at, writing)
         dockreg.main(list(arguments), prog_name="dockreg")
     except SystemExit as end:

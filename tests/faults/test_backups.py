@@ -41,7 +41,7 @@ class CrashTests(SynchronousTestCase):
 
     def test_broken_ones_are_caught(self) -> None:
         """A command that breaks its promise is caught: the campaigns can see such a loss."""
-        for name in ("crash-rebuild", "crash-migration"):
+        for name in ("crash-rebuild", "crash-compaction", "crash-migration"):
             self.assertNotEqual([], crash(name, 50, SEED, broken=CRASHES[name][1]).lost, name)
 
 
