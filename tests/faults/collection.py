@@ -125,8 +125,8 @@ def crashes(cycles: int, seed: int, *, broken: str = "") -> Steps:
         for number in range(cycles):
             step = Step()
             with _pushing(_pushers(server, chance, acknowledged, CRASH_PUSHERS), step):
-                calls = _killed_collection(server, points, chance.randint(1, calls), step) or calls
-                time.sleep(chance.uniform(0, 0.2))  # the moment of the fault is meant to be any
+                calls = max(_killed_collection(server, points, chance.randint(1, calls), step), calls // 2)
+                time.sleep(chance.uniform(0, 0.6))  # the moment of the fault is meant to be any
                 if is_server_killed := bool(broken) or chance.random() < 0.5:
                     server.kill()
             if is_server_killed and broken:
@@ -138,10 +138,18 @@ def crashes(cycles: int, seed: int, *, broken: str = "") -> Steps:
                 server.dockreg(*COLLECT)
             step.add(inspect(acknowledged, server.port, basic("admin", server.admin_password)))
             step.acknowledged, acknowledged.count = acknowledged.count, 0
+            step.lost += _unverified(server)
             if number == cycles - 1:
                 step.failures += _litter(server, acknowledged)
             yield step
         server.stop()
+
+
+def _unverified(server: RegistryProcess) -> list[str]:
+    """Return what is on record and not on the disk, whether or not anything acknowledged needs it yet."""
+    command = [str(PROGRAMS / "dockreg"), "--root", str(server.root), "verify"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=clean_environment())
+    return [] if done.returncode == 0 else [*done.stdout.splitlines()[:5], done.stderr[-200:]]
 
 
 def _killed_collection(server: RegistryProcess, points: KillPoints, kill_at: int, step: Step) -> int:
@@ -158,8 +166,8 @@ def _killed_collection(server: RegistryProcess, points: KillPoints, kill_at: int
     if killed_at:
         step.counts["killed_collections"] = 1
         step.counts[f"killed at {killed_at}"] = 1
-        # A longer one may be needed next time.
-        return count + 200
+        # A longer one may be needed next time. It begins with a checkpoint of all that the server wrote.
+        return count + 400
     if done.returncode != 0:
         step.failures.append(f"gc exited with {done.returncode}: {done.stderr[-300:]}")
     return max(count, 20)
