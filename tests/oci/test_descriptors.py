@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.oci.descriptors import Descriptor, parse_descriptor
+from dockreg_tx.oci.descriptors import Descriptor, nondistributable_layers, parse_descriptor
 from dockreg_tx.oci.digests import Digest
 from dockreg_tx.oci.errors import ManifestInvalid
 
@@ -87,3 +89,11 @@ class ParseDescriptorTests(SynchronousTestCase):
             ("application/vnd.docker.image.rootfs.diff.tar.gzip", False),
         ]:
             self.assertEqual(expected, Descriptor(media_type, DIGEST, 7).is_nondistributable)
+
+    def test_layers_that_may_be_left_out(self) -> None:
+        """They are found in a manifest's bytes; in bytes that cannot be read there are none."""
+        foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        layers = [{"mediaType": foreign, "digest": "a"}, {"mediaType": "text/plain", "digest": "b"}]
+        self.assertEqual({"a"}, nondistributable_layers(json.dumps({"layers": layers}).encode()))
+        for content in (None, b"", b"{}", b"[]", b"{", b'{"layers":[{}]}', b'{"layers":[1]}', b"\xff"):
+            self.assertEqual(set(), nondistributable_layers(content))
