@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import mmap
 import os
+import time
 from collections.abc import Callable
 
 from dockreg_tx.blobs.layout import RootLayout
@@ -44,3 +47,34 @@ def forget_cached(path: str) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def is_forgotten(path: str) -> bool:
+    """Drop a file's pages until all are gone, for two seconds; False where the file system keeps them.
+
+    The kernel holds on to a page that it is at work on, as it may be on a busy machine.
+    """
+    for _ in range(200):
+        forget_cached(path)
+        if not pages_in_memory(path):
+            return True
+        time.sleep(0.01)  # nothing tells when the kernel is done with a page
+    return False
+
+
+def pages_in_memory(path: str) -> int:
+    """Return how many pages of a file are in memory, without fetching any as a read would.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    size_bytes = os.path.getsize(path)
+    states = ctypes.create_string_buffer(-(-size_bytes // mmap.PAGESIZE))
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), size_bytes, flags=mmap.MAP_PRIVATE) as pages:
+        first = ctypes.c_char.from_buffer(pages)
+        address = ctypes.c_void_p(ctypes.addressof(first))
+        failed = ctypes.CDLL(None, use_errno=True).mincore(address, ctypes.c_size_t(size_bytes), states)
+        del first
+    if failed:
+        raise OSError(ctypes.get_errno(), path)
+    return sum(state & 1 for state in states.raw)
