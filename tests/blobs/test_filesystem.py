@@ -78,7 +78,7 @@ class FileBlobStoreTests(BlobStoreContract, SynchronousTestCase):
 
         def is_read_ahead() -> bool:
             self.successResultOf(blob.read_ahead(SAMPLE_BYTES, 3 * SAMPLE_BYTES))
-            return blob.is_cached(SAMPLE_BYTES, 3 * SAMPLE_BYTES)
+            return bool(blob.is_cached(SAMPLE_BYTES, 3 * SAMPLE_BYTES))
 
         # The kernel may drop what was just read.
         self.assertTrue(any(is_read_ahead() for _ in range(100)))
