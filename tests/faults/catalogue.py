@@ -155,6 +155,7 @@ _SCALE = (
             "start_seconds": scale.START_SECONDS,
             "collection_seconds": scale.COLLECTION_SECONDS,
             "p99_growth_milliseconds": scale.GROWTH_MILLISECONDS,
+            "longest_growth_milliseconds": scale.LONGEST_GROWTH_MILLISECONDS,
         },
     ),
     Campaign(
