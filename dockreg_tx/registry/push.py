@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dockreg_tx.oci.descriptors import Descriptor
 from dockreg_tx.oci.digests import Digest, parse_reference
 from dockreg_tx.oci.errors import (
+    BlobUnknown,
     BodyTooLarge,
     DigestMismatch,
     ManifestTooLarge,
@@ -82,7 +83,11 @@ class Push:
             may: the caller's rights.
 
         Returns:
-            The digest when the blob is linked now, else None.
+            The digest when the blob is linked now, else None; also when its bytes are gone, for the client
+            uploads them then.
+
+        Raises:
+            StoreUnavailable: the disk failed.
         """
         try:
             parsed = Digest.parse_supported(digest)
@@ -92,12 +97,21 @@ class Push:
         if sources is None:
             names = await self.browse.repositories_with_blob(parsed, "", _MOUNT_CANDIDATES)
             sources = [RepositoryName(name) for name in names]
-        for candidate in sources:
-            if may("pull", candidate) and await self.records.mount_blob(
-                candidate, target, parsed, now=self.now()
-            ):
+        readable = [candidate for candidate in sources if may("pull", candidate)]
+        if not readable or not await self._is_stored(parsed):
+            return None
+        for candidate in readable:
+            if await self.records.mount_blob(candidate, target, parsed, now=self.now()):
                 return parsed
         return None
+
+    async def _is_stored(self, digest: Digest) -> bool:
+        try:
+            blob = await self.blobs.open(digest)
+        except BlobUnknown:
+            return False
+        blob.close()
+        return True
 
     async def put_manifest(
         self,

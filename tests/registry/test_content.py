@@ -180,6 +180,16 @@ class MountTests(TestCase):
         self.assertEqual(digest, mounted)
         self.assertEqual(3, (await world.pull.find_blob(OTHER, digest)).size_bytes)
 
+    async def test_mount_of_lost_bytes(self) -> None:
+        """What has lost its bytes is not mounted; the upload that follows heals it."""
+        world = World()
+        digest = await world.push_blob(b"abc")
+        del world.blobs.contents[digest]
+        for source in (str(REPOSITORY), None):
+            self.assertIsNone(await world.push.mount_blob(OTHER, str(digest), source, may=everyone))
+        await world.push_blob(b"abc", OTHER)
+        self.assertEqual(digest, await world.push.mount_blob(REPOSITORY, str(digest), None, may=everyone))
+
     async def test_mount_without_source(self) -> None:
         """Without a source, one is found among what the caller may pull."""
         world = World()
