@@ -100,6 +100,7 @@ class Registry:
     clock: ClockWatch
     origins: Origins
     user_file: UserFile | None
+    health: Health
 
 
 def assemble(settings: Settings, layout: RootLayout, records: Records, around: Surroundings) -> Registry:
@@ -153,15 +154,16 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         includes_pulls=settings.log.audit_pulls,
     )
     access = _Access(settings, layout, records, around)
+    health = Health(
+        checks={
+            "disk": around.gate.ready,
+            "database": records.check,
+            "storage": blobs.check,
+            "space": uploads.check_room,
+        }
+    )
     endpoints = Endpoints(
-        health=Health(
-            checks={
-                "disk": around.gate.ready,
-                "database": records.check,
-                "storage": blobs.check,
-                "space": uploads.check_room,
-            }
-        ),
+        health=health,
         exposition=around.exposition,
         token=TokenService(
             issuer=access.issuer,
@@ -214,6 +216,7 @@ def assemble(settings: Settings, layout: RootLayout, records: Records, around: S
         clock=clock,
         origins=access.origins,
         user_file=access.user_file,
+        health=health,
     )
 
 

@@ -145,8 +145,12 @@ class Server(Service):
     def _serve_metrics(self, exposition: Exposition) -> None:
         """Serve /metrics where the settings want it alone; the pool that renders is open until the stop."""
         self._rendering.start()
-        site = MetricsSite(exposition, reactor=self._reactor)
+        site = MetricsSite(exposition, self._reasons, reactor=self._reactor)
         self._metrics_ports = bind_metrics(self._reactor, self._settings, site, self._certificates)
+
+    async def _reasons(self) -> Mapping[str, str]:
+        """Return why parts of this server do not work, by their names."""
+        raise NotImplementedError
 
     async def _stop_serving_metrics(self) -> None:
         ports, self._metrics_ports = self._metrics_ports, []

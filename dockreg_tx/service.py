@@ -127,6 +127,9 @@ class RegistryService(Server):
     def _listen(self, site: RegistrySite) -> list[IListeningPort]:
         return bind(self._reactor, self._settings, site, certificates=self._certificates)
 
+    async def _reasons(self) -> Mapping[str, str]:
+        return await self._registry.health.reasons()
+
     def _assemble(self, records: SqliteRecords) -> Registry:
         return assemble(self._settings, self._layout, records, self._surroundings())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -19,9 +19,12 @@ from dockreg_tx.metrics import FAMILIES, LAYOUT, Family
 from dockreg_tx.ports import Blocking
 from dockreg_tx.web.answers import Answer
 from dockreg_tx.web.calls import Call
+from dockreg_tx.web.health import debug_answer
 
 #: Returns the numbers of all processes of this server.
 Totals = Callable[[], Sequence[float]]
+#: Returns why parts of this server do not work, by their names; empty when all do.
+Reasons = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 class Exposition:
@@ -100,26 +103,38 @@ def _buckets(bounds: Sequence[float], counts: Sequence[float]) -> list[tuple[str
 
 
 class MetricsResource(Resource):
-    """``/metrics`` on a listener of its own, open to whoever reaches it; nothing else is there."""
+    """``/metrics`` and ``/debug/health`` on a listener of their own, open to whoever reaches it.
+
+    Args:
+        exposition: of the counters.
+        reasons: tells why parts of this server do not work, by their names.
+    """
 
     isLeaf = True
 
-    def __init__(self, exposition: Exposition) -> None:
+    def __init__(self, exposition: Exposition, reasons: Reasons) -> None:
         super().__init__()
         self._exposition = exposition
+        self._reasons = reasons
 
     def render_GET(self, request: Any) -> int:
         """Answer, unless the client goes before."""
-        if request.path != b"/metrics":
+        if request.path == b"/metrics":
+            answering = self._exposition.answer(request.getHeader("accept") or "")
+        elif request.path == b"/debug/health":
+            answering = self._health()
+        else:
             request.setResponseCode(404)
             request.finish()
             return NOT_DONE_YET
         gone: Deferred[object] = request.notifyFinish()
         gone.addErrback(lambda _: None)
-        accept = request.getHeader("accept") or ""
-        rendering = Deferred.fromCoroutine(self._exposition.answer(accept))
+        rendering = Deferred.fromCoroutine(answering)
         rendering.addCallbacks(lambda answer: _send(request, answer), lambda why: _fail(request, why))
         return NOT_DONE_YET
+
+    async def _health(self) -> Answer:
+        return debug_answer(await self._reasons())
 
 
 def _send(request: Any, answer: Answer) -> None:
@@ -146,8 +161,8 @@ class MetricsSite(Site):
 
     noisy = False
 
-    def __init__(self, exposition: Exposition, *, reactor: Any) -> None:
-        super().__init__(MetricsResource(exposition), reactor=reactor)
+    def __init__(self, exposition: Exposition, reasons: Reasons, *, reactor: Any) -> None:
+        super().__init__(MetricsResource(exposition, reasons), reactor=reactor)
 
     def log(self, request: Any) -> None:
         """Write nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from dockreg_tx.oci.errors import RegistryError, StoreUnavailable
 from dockreg_tx.web.answers import Answer, json_answer
@@ -35,7 +35,7 @@ class Health:
         Raises:
             StoreUnavailable: naming the parts that do not.
         """
-        reasons = await self._reasons()
+        reasons = await self.reasons()
         if reasons:
             raise StoreUnavailable(
                 f"not ready: {', '.join(reasons)} cannot be used",
@@ -45,11 +45,16 @@ class Health:
 
     async def debug(self, call: Call) -> Answer:
         """Answer as distribution's debug server does: an empty object, or 503 with what fails and why."""
-        reasons = await self._reasons()
-        return json_answer(reasons, status=503 if reasons else 200)
+        return debug_answer(await self.reasons())
 
-    async def _reasons(self) -> dict[str, str]:
+    async def reasons(self) -> dict[str, str]:
+        """Return why parts do not work, by their names; empty when all do."""
         return {name: reason for name, check in self._checks.items() if (reason := await _reason(check))}
+
+
+def debug_answer(reasons: Mapping[str, str]) -> Answer:
+    """Return what ``/debug/health`` says of these reasons."""
+    return json_answer(dict(reasons), status=503 if reasons else 200)
 
 
 async def _reason(check: Check) -> str:

@@ -20,6 +20,8 @@ FIRST_LISTENER_DESCRIPTOR = 6
 #: Orders to a worker. Both end it; a retiring one lets idle connections make one more request.
 STOP = "stop"
 RETIRE = "retire"
+#: Asks a worker why parts of the registry do not work.
+EXAMINE = "examine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from dockreg_tx.web.site import AccessEntry, RegistrySite
 from dockreg_tx.workers.balance import ConnectionCounts, accept_fairly
 from dockreg_tx.workers.brief import (
     COUNTS_DESCRIPTOR,
+    EXAMINE,
     FIRST_LISTENER_DESCRIPTOR,
     METRICS_DESCRIPTOR,
     RETIRE,
@@ -199,13 +200,19 @@ class Worker(RegistryService):
 
     def obey(self, order: str) -> None:
         """Do what the parent says."""
-        if order != RETIRE:
+        if order == EXAMINE:
+            examining = Deferred.fromCoroutine(self._tell_reasons())
+            examining.addErrback(lambda failure: _log.failure("the examination failed", failure=failure))
+        elif order != RETIRE:
             self._stop_reactor()
         elif not self._is_retiring:
             self._is_retiring = True
             retiring = Deferred.fromCoroutine(self._retire())
             retiring.addErrback(lambda failure: _log.failure("retiring failed", failure=failure))
             retiring.addBoth(lambda _: self._stop_reactor())
+
+    async def _tell_reasons(self) -> None:
+        self._say(word(reasons=dict(await self._reasons())))
 
     async def _retire(self) -> None:
         await self._stop_accepting()

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from dockreg_tx.workers.brief import (
     COUNTS_DESCRIPTOR,
+    EXAMINE,
     FIRST_LISTENER_DESCRIPTOR,
     METRICS_DESCRIPTOR,
     STATUS_DESCRIPTOR,
@@ -37,6 +38,8 @@ LOG_PIPE_BYTES = 1024 * 1024
 #: What Twisted reads of a pipe at a time.
 TWISTED_READS_BYTES = 8192
 _ERROR_LIMIT_CHARACTERS = 300
+#: A worker that does not say how it is by then is not well.
+EXAMINATION_SECONDS = 10.0
 _log = Logger(namespace="dockreg")
 
 
@@ -74,6 +77,8 @@ class WorkerProcess(ProcessProtocol):
         self._gone = gone
         self._lines = {1: Lines(), 2: Lines(), STATUS_DESCRIPTOR: Lines()}
         self._last_error = ""
+        #: Fire with what it says of the registry's health.
+        self._examinations: list[Deferred[Mapping[str, str]]] = []
 
     def spawn(self, reactor: Any, counts: int, metrics: int, listeners: Sequence[int]) -> None:
         """Start the process, with the descriptors of both kinds of counts and of the listening sockets."""
@@ -123,6 +128,23 @@ class WorkerProcess(ProcessProtocol):
         """Tell it something; one that is gone does not hear it."""
         if self.transport is not None and self.pid:
             self.transport.writeToChild(0, what.encode() + b"\n")
+
+    async def reasons(self) -> Mapping[str, str]:
+        """Return why parts of the registry do not work, by their names; of a worker that ends, that."""
+        answer: Deferred[Mapping[str, str]] = Deferred()
+        self._examinations.append(answer)
+        if len(self._examinations) == 1:
+            self.order(EXAMINE)
+            silent = {"workers": f"{self.name} does not answer"}
+            self._late = self._reactor.callLater(EXAMINATION_SECONDS, self._examined, silent)
+        return await answer
+
+    def _examined(self, reasons: Mapping[str, str]) -> None:
+        waiting, self._examinations = self._examinations, []
+        if waiting and self._late.active():
+            self._late.cancel()
+        for each in waiting:
+            each.callback(reasons)
 
     def kill(self) -> None:
         """End it at once; nothing acknowledged is lost by that."""
@@ -182,6 +204,8 @@ class WorkerProcess(ProcessProtocol):
         if said.get("ready"):
             self.is_ready = True
             self._tell_started()
+        if "reasons" in said:
+            self._examined(said["reasons"])
         if said.get("closed"):
             self.is_closed = True
             self._closed()
@@ -200,6 +224,7 @@ class WorkerProcess(ProcessProtocol):
         self.is_ready = False
         self.is_closed = True
         self._tell_started()
+        self._examined({"workers": f"{self.name} has ended"})
         self._gone(self)
 
 

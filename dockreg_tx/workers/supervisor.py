@@ -94,6 +94,13 @@ class Supervisor(Server):
         self._counts = ConnectionCounts(self._memory)
         self._reactor.callWhenRunning(self._running)
 
+    async def _reasons(self) -> Mapping[str, str]:
+        """Ask one of the workers: they have what could fail."""
+        for post in self._posts:
+            if post.worker is not None and post.worker.is_ready:
+                return await post.worker.reasons()
+        return {"workers": "none serves"}
+
     def _leave_to_workers(self, text: str, port: Any) -> None:
         if not (hasattr(port, "stopReading") and hasattr(port, "fileno")):
             raise StartRefused(f"cannot listen on {text}: only one process can, set workers to 1")

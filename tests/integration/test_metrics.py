@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -32,7 +33,7 @@ def total(text: str, name: str, **labels: str) -> float:
 
 
 class MetricsTests(SynchronousTestCase):
-    def serve(self, workers: int) -> RegistryProcess:
+    def serve(self, workers: int, **environment: str) -> RegistryProcess:
         """Start a server with a listener for metrics."""
         temporary = tempfile.TemporaryDirectory(prefix="dockreg-test-")
         self.addCleanup(temporary.cleanup)
@@ -42,6 +43,7 @@ class MetricsTests(SynchronousTestCase):
             options=["--workers", str(workers)],
             environment={
                 "DOCKREG_SERVER_METRICS_LISTEN": f"tcp:{self.metrics_port}:interface=127.0.0.1",
+                **environment,
             },
         )
         server.start()
@@ -84,6 +86,22 @@ class MetricsTests(SynchronousTestCase):
         # Those of the main listener are.
         logged = [line for line in server.output if '"GET /metrics ' in line or "/metrics HTTP" in line]
         self.assertEqual(1, len(logged), logged)
+
+    def test_health(self) -> None:
+        """That listener answers for the whole server's health, without credentials, workers or not."""
+        for workers, low_water, status, failing in (
+            (1, "1B", 200, []),
+            (2, "1B", 200, []),
+            (2, "9000TiB", 503, ["space"]),
+        ):
+            server = self.serve(workers, DOCKREG_STORAGE_LOW_WATER=low_water)
+            for method in ("GET", "HEAD"):
+                with Connection(self.metrics_port) as connection:
+                    answer = connection.request(method, "/debug/health")
+                self.assertEqual(status, answer.status)
+                if method == "GET":
+                    self.assertEqual(failing, list(json.loads(answer.body)))
+            server.stop()
 
     def test_workers(self) -> None:
         """Parent and workers tell the same sum; no counter falls when workers die or are replaced."""

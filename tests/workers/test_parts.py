@@ -7,8 +7,11 @@ import json
 import os
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dockreg_tx.settings import load_settings
@@ -19,7 +22,17 @@ from dockreg_tx.workers.balance import (
     accept_fairly,
     shared_memory,
 )
-from dockreg_tx.workers.brief import Brief, brief_line, found_of, read_brief, read_word, word, worker_count
+from dockreg_tx.workers.brief import (
+    STATUS_DESCRIPTOR,
+    Brief,
+    brief_line,
+    found_of,
+    read_brief,
+    read_word,
+    word,
+    worker_count,
+)
+from dockreg_tx.workers.process import EXAMINATION_SECONDS, WorkerProcess
 from dockreg_tx.workers.relay import DirectRelay, EventRelay, Lines
 from dockreg_tx.workers.supervisor import LONGEST_WAIT_SECONDS, backoff_seconds, settle
 
@@ -136,6 +149,74 @@ class BriefTests(SynchronousTestCase):
         waits = [backoff_seconds(failures) for failures in range(5)]
         self.assertEqual([0.0, 0.1, 0.2, 0.4, 0.8], waits)
         self.assertEqual(LONGEST_WAIT_SECONDS, backoff_seconds(1000))
+
+
+class Spawner(Clock):
+    """A clock and a transport: keeps what a child would have been told."""
+
+    pid = 4711
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[bytes] = []
+
+    def spawnProcess(self, process: WorkerProcess, *args: object, **options: object) -> None:
+        process.makeConnection(cast("Any", self))
+
+    def writeToChild(self, child_descriptor: int, data: bytes) -> None:
+        self.told.append(data)
+
+
+class ExaminationTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Start a worker that only listens."""
+        settings = load_settings(config_path=None, environ={}, options={"root": "/r"})
+        brief = Brief(
+            number=1,
+            is_leader=True,
+            instance_id="i",
+            metrics_region=1,
+            log_form="json",
+            found=found_of(settings),
+        )
+
+        def nothing(*args: object) -> None:
+            """Nobody listens."""
+
+        self.spawner = Spawner()
+        self.worker = WorkerProcess(brief, relay=nothing, closed=nothing, gone=nothing)
+        self.worker.spawn(self.spawner, 7, 8, [])
+        self.spawner.told.clear()
+        self.asked = [Deferred.fromCoroutine(self.worker.reasons()) for _ in range(2)]
+
+    def say(self, **fields: object) -> None:
+        """Be the worker."""
+        self.worker.childDataReceived(STATUS_DESCRIPTOR, word(**fields))
+
+    def results(self) -> list[object]:
+        """Return what those who asked were told."""
+        return [self.successResultOf(each) for each in self.asked]
+
+    def test_answer(self) -> None:
+        """Those who ask at the same time cost one examination, and all learn what was found."""
+        self.assertEqual([b"examine\n"], self.spawner.told)
+        self.say(reasons={"disk": "full"})
+        self.assertEqual([{"disk": "full"}] * 2, self.results())
+        self.assertEqual([], self.spawner.getDelayedCalls())
+        again = Deferred.fromCoroutine(self.worker.reasons())
+        self.say(reasons={})
+        self.assertEqual({}, self.successResultOf(again))
+
+    def test_silence(self) -> None:
+        """A worker that does not answer is not well; its late answer harms nobody."""
+        self.spawner.advance(EXAMINATION_SECONDS)
+        self.assertEqual([{"workers": "worker 1 does not answer"}] * 2, self.results())
+        self.say(reasons={})
+
+    def test_end(self) -> None:
+        """A worker that ends while it is asked is told of."""
+        self.worker.processEnded(Failure(ProcessDone(0)))
+        self.assertEqual([{"workers": "worker 1 has ended"}] * 2, self.results())
 
 
 class RelayTests(SynchronousTestCase):
