@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from sqlite_utils import Database
 from twisted.scripts.twistd import run
 
-from dockreg_tx import preparation, service
+from dockreg_tx import preparation, server
 from dockreg_tx.blobs.disk import Disk
 from dockreg_tx.blobs.layout import RootLayout
 from dockreg_tx.records import connections, writer
@@ -21,15 +22,25 @@ from dockreg_tx.records import connections, writer
 LATE_SECONDS = 0.2
 
 
+def replace(owner: object, name: str, broken: Callable[..., object]) -> None:
+    """Put ``broken`` where a module or class has the function that it calls by this name.
+
+    Raises:
+        AttributeError: it does not, so that nothing would be broken.
+    """
+    getattr(owner, name)
+    setattr(owner, name, broken)
+
+
 def without_directory_fsync() -> None:
     """Leave new directory entries to chance."""
-    Disk.sync_directory = lambda self, path: None  # type: ignore[method-assign] # the point of this module
+    replace(Disk, "sync_directory", lambda self, path: None)
 
 
 def without_file_fsync() -> None:
     """Leave the bytes of uploads to chance."""
-    Disk.fsync = lambda self, descriptor: None  # type: ignore[method-assign] # the point of this module
-    Disk.fdatasync = lambda self, descriptor: None  # type: ignore[method-assign] # the point of this module
+    replace(Disk, "fsync", lambda self, descriptor: None)
+    replace(Disk, "fdatasync", lambda self, descriptor: None)
 
 
 def late_bytes() -> None:
@@ -50,8 +61,8 @@ def late_bytes() -> None:
         threading.Timer(LATE_SECONDS, act).start()
         return None
 
-    Disk.place = later  # type: ignore[method-assign] # the point of this module
-    Disk.still_placed = lambda self, target, inode: True  # type: ignore[method-assign] # the same
+    replace(Disk, "place", later)
+    replace(Disk, "still_placed", lambda self, target, inode: True)
 
 
 def without_database_fsync() -> None:
@@ -63,7 +74,7 @@ def without_database_fsync() -> None:
         database.execute("PRAGMA synchronous = NORMAL")
         return database
 
-    writer.open_writer = open_writer  # type: ignore[attr-defined] # it is imported there
+    replace(writer, "open_writer", open_writer)
 
 
 def sessions_swept() -> None:
@@ -73,12 +84,12 @@ def sessions_swept() -> None:
         for name in os.listdir(layout.uploads):
             os.unlink(os.path.join(layout.uploads, name))
 
-    service.clear_passing_files = clear  # type: ignore[attr-defined] # it is imported there
+    replace(server, "clear_passing_files", clear)
 
 
 def without_recovery() -> None:
     """Leave what was on its way to the trash where it is."""
-    preparation._recover_content = lambda *_: None
+    replace(preparation, "_recover_content", lambda *_: None)
 
 
 FAULTS = {

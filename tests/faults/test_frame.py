@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.faults.campaigns import REPOSITORY
 from tests.faults.figures import Entry, FigureLog, Step, Steps
 from tests.faults.frame import Campaign, Runner, whole
 from tests.faults.protocol import version
@@ -97,6 +100,16 @@ class RunnerTests(SynchronousTestCase):
         """A campaign that cannot run here says why."""
         self.assertTrue(self.runner().run(self.campaign(missing=lambda: "no disk"), seed=1))
         self.assertEqual(["sample: skipped: no disk"], self.said)
+
+
+class BrokenServerTests(SynchronousTestCase):
+    def test_every_fault_breaks_something(self) -> None:
+        """What a fault replaces exists where it is looked up; a process of its own is broken to see that."""
+        program = "from tests.faults.broken_server import FAULTS\nfor fault in FAULTS.values(): fault()"
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        self.assertEqual((0, ""), (done.returncode, done.stderr))
 
 
 class ProtocolTests(SynchronousTestCase):
