@@ -12,7 +12,7 @@ FROM tags JOIN manifests ON manifests.id = tags.manifest_id
 WHERE tags.repository_id = :repository_id AND tags.name = :tag
 """
 _LAST_ID = "SELECT coalesce(max(id), 0) FROM trash"
-_KEEP_MANIFESTS = """
+_KEEP = """
 INSERT INTO trash (
     kind, repository, digest, tags, media_type, size_bytes, content, artifact_type, annotations, subject,
     pushed_at, pushed_by, deleted_at, deleted_by
@@ -22,14 +22,16 @@ SELECT
     (SELECT json_group_array(tags.name) FROM tags WHERE tags.manifest_id = manifests.id),
     media_type, size_bytes, content, artifact_type, annotations, subject, pushed_at, pushed_by, :now, :by
 FROM manifests
-WHERE repository_id = :repository_id AND (:manifest_id IS NULL OR id = :manifest_id)
 """
+_KEEP_MANIFEST = f"{_KEEP} WHERE id = :manifest_id"
+_KEEP_MANIFESTS = f"{_KEEP} WHERE repository_id = :repository_id"
 _KEEP_REFERENCES = """
 INSERT INTO trash_references (trash_id, kind, digest, size_bytes)
 SELECT trash.id, naming.kind, naming.digest, naming.size_bytes
 FROM trash
-JOIN manifests ON manifests.repository_id = :repository_id AND manifests.digest = trash.digest
-JOIN manifest_references AS naming ON naming.manifest_id = manifests.id
+-- The order of tables is meant: otherwise SQLite begins with all manifests of the repository.
+CROSS JOIN manifests ON manifests.repository_id = :repository_id AND manifests.digest = trash.digest
+CROSS JOIN manifest_references AS naming ON naming.manifest_id = manifests.id
 WHERE trash.id > :last_id
 """
 
@@ -46,7 +48,7 @@ def keep_manifests(
     """Copy one manifest of a repository, or (None) all of them, with tags and references."""
     last_id = transaction.value(_LAST_ID)
     transaction.execute(
-        _KEEP_MANIFESTS,
+        _KEEP_MANIFESTS if manifest_id is None else _KEEP_MANIFEST,
         repository=repository.text,
         repository_id=repository_id,
         manifest_id=manifest_id,

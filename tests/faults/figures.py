@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.faults.protocol import standing
+
 LOG = Path(__file__).parents[2] / ".faults" / "log.jsonl"
 #: Lines about one loss are many; the first ones tell.
 KEPT_LINES = 20
@@ -116,7 +118,8 @@ def _parsed(lines: Iterable[str]) -> Iterator[Entry]:
     for line in lines:
         try:
             fields: dict[str, Any] = json.loads(line)
-            yield Entry(**{**fields, "step": Step(**fields["step"])})
+            known = {"protocol": standing(fields["protocol"]), "step": Step(**fields["step"])}
+            yield Entry(**{**fields, **known})
         except (ValueError, TypeError, KeyError):
             continue
 

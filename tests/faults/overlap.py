@@ -11,8 +11,9 @@ from tests.faults.figures import Step
 from tests.integration.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, as_json, sha256
 from tests.integration.sockets import Connection
 
-#: Few enough to be shared, too many for a lost one to be pushed again by chance.
-LAYERS = 200
+#: Few enough to be shared: of those that clients keep images of, about half are in use at any moment, so that
+#: what one of them needs no more is often what another one wants.
+LAYERS = 1000
 REPOSITORIES = 4
 #: How many images one client keeps.
 KEPT = 30
@@ -78,7 +79,8 @@ class OverlappingPusher:
         self._ended.set()
 
     def run(self) -> None:
-        """Push until told to end, or until the server is gone."""
+        """Push until told to end, or until the server is gone; may be called again."""
+        self._ended.clear()
         try:
             with Connection(self._port, self._authorization, timeout_seconds=30) as client:
                 while not self._ended.is_set():

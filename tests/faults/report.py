@@ -6,6 +6,7 @@ The totals lie beside it in docs/durability.json, so that the page can be made a
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from tests.faults.catalogue import CAMPAIGNS
 from tests.faults.figures import Entry, FigureLog, Step, figures, total
 from tests.faults.frame import Campaign
+from tests.faults.protocol import SAME_WRITES, standing
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, TOTALS = DOCS / "durability.md", DOCS / "durability.json"
@@ -59,7 +61,10 @@ def read_totals(path: Path = TOTALS) -> dict[str, Totals]:
     if not path.exists():
         return {}
     document: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Totals(**fields) for name, fields in document.items()}
+    return {
+        name: Totals(**{**fields, "protocol": standing(fields["protocol"])})
+        for name, fields in document.items()
+    }
 
 
 def newer(known: Mapping[str, Totals], entries: list[Entry]) -> dict[str, Totals]:
@@ -140,7 +145,16 @@ def page(totals: Mapping[str, Totals]) -> str:
         found = totals.get(name)
         table.append(f"| {campaign.promise} | [{name}](#{name}) | {_summary(campaign, found)} |")
     sections = [_section(campaign, totals.get(name)) for name, campaign in CAMPAIGNS.items()]
-    return HEAD + "\n".join(table) + "\n" + "".join(sections)
+    return HEAD + _same_writes() + "\n".join(table) + "\n" + "".join(sections)
+
+
+def _same_writes() -> str:
+    """Say which figures of earlier versions count, and why."""
+    lines = [
+        f"Figures of {old} count for {new}: no write and no order of writes changed, but {reason}."
+        for old, (new, reason) in SAME_WRITES.items()
+    ]
+    return "".join(f"\n{textwrap.fill(line, 116)}\n" for line in lines)
 
 
 def _summary(campaign: Campaign, found: Totals | None) -> str:

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.faults.campaigns import REPOSITORY
 from tests.faults.figures import Entry, FigureLog, Step, Steps
 from tests.faults.frame import Campaign, Runner, whole
-from tests.faults.protocol import version
+from tests.faults.protocol import SAME_WRITES, standing, version
 from tests.faults.report import PAGE, inherited, newer, page, read_totals
 
 
@@ -117,6 +117,14 @@ class ProtocolTests(SynchronousTestCase):
         """The version names the format, and is the same each time."""
         self.assertRegex(version(), r"^\d+-[0-9a-f]{10}$")
         self.assertEqual(version(), version())
+
+    def test_same_writes(self) -> None:
+        """Figures count on where only reads changed, and the page says so; any other version begins anew."""
+        for old, (new, reason) in SAME_WRITES.items():
+            self.assertEqual(standing(new), standing(old))
+            self.assertIn(f"Figures of {old} count for {new}", page({}))
+            self.assertGreater(len(reason.split()), 5)
+        self.assertEqual("1-0123456789", standing("1-0123456789"))
 
 
 class PageTests(SynchronousTestCase):
