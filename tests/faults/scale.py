@@ -172,9 +172,12 @@ class _Stopwatch:
         if status != 201:
             self.refusals.append(f"{method} {path}: {status}")
 
+    def longest_milliseconds(self) -> float:
+        return 1000 * max(self.took_seconds, default=0.0)
+
     def p99_milliseconds(self) -> float:
         if len(self.took_seconds) < 2:
-            return 1000 * max(self.took_seconds, default=0.0)
+            return self.longest_milliseconds()
         return statistics.quantiles(self.took_seconds, n=100)[98] * 1000
 
     def during(self, work: subprocess.Popen[str] | float) -> float:
@@ -204,8 +207,8 @@ def _measured(
     step.worst["collection_seconds"] = busy.during(_started(collection, server.root))
     step.acknowledged = len(quiet.took_seconds) + len(busy.took_seconds)
     step.worst["quiet_p99_milliseconds"] = quiet.p99_milliseconds()
-    longest_growth_milliseconds = 1000 * (max(busy.took_seconds) - max(quiet.took_seconds))
-    step.worst["longest_push_milliseconds"] = max(busy.took_seconds) * 1000
+    longest_growth_milliseconds = busy.longest_milliseconds() - quiet.longest_milliseconds()
+    step.worst["longest_push_milliseconds"] = busy.longest_milliseconds()
     step.worst["longest_growth_milliseconds"] = longest_growth_milliseconds
     step.worst["p99_growth_milliseconds"] = busy.p99_milliseconds() - quiet.p99_milliseconds()
     step.counts["removed_blobs"] = sum(not path.exists() for path in dead)
