@@ -15,7 +15,7 @@ from tests.integration.test_certificates import CertificateCase, trusting
 
 CONNECTIONS = 2000
 SIZE = 16 * MIB
-HEADER_TIMEOUT_SECONDS = 5.0
+HEADER_TIMEOUT_SECONDS = 12.0
 #: How much later than that a connection may be cut.
 GRACE_SECONDS = 5.0
 #: A push takes a fraction of this; waiting for others it would take as long as they live.

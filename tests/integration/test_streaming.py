@@ -53,8 +53,9 @@ class StreamingTests(RegistryTestCase):
 
     def assert_calm(self, latency: Latency) -> None:
         """Fail when other clients had to wait."""
-        # Where others use the cores too, the server's turn comes as late as the pulse's.
-        self.assertLess(latency.p99_ms, LATENCY_MS + 2 * latency.late_ms, latency)
+        # Where others use the cores too, the server's turns come as late as the pulse's: one for a request,
+        # one for its answer, and the pulse's own to take it.
+        self.assertLess(latency.p99_ms, LATENCY_MS + 3 * latency.late_ms, latency)
 
     def assert_only_root_written(self) -> None:
         """Fail when the server has a file open elsewhere, or left one in its TMPDIR."""
