@@ -22,9 +22,9 @@ from dockreg_tx.ports import (
 STAGE_LIMIT = 10_000
 STAGE_LIMIT_BYTES = 32 * 1024 * 1024
 #: How long one transaction may go on adding rows.
-TRANSACTION_SECONDS = 0.02
-#: The lock is free for so long between two, for a server that waits.
-PAUSE_SECONDS = 0.01
+TRANSACTION_SECONDS = 0.03
+#: Between two, others run: who waits for the lock has it next, and this is enough to come to wait.
+PAUSE_SECONDS = 0.001
 _BATCH_LIMIT = 2000
 
 
