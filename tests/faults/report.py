@@ -28,7 +28,8 @@ the promises are kept.
 A campaign breaks something again and again, and keeps what clients were told outside the server and its disk.
 Afterwards everything acknowledged must be there, and everything else as a whole or not at all. Most campaigns
 run a second time with a server that was broken on purpose: they must catch it, or they prove nothing. Figures
-count for one version of the code that writes to disk (format and hash); when it changes, they begin anew.
+count for one version of the code that writes to disk (format and hash); when that changes, they begin anew,
+but for changes that are named here.
 
 `make fault ONLY=kill` runs one campaign up to its goal, `make fault ONLY=kill CYCLES=100` a hundred cycles
 more; what was interrupted goes on where it was, and figures that are checked in are added to. The campaigns

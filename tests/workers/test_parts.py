@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dockreg_tx.settings import load_settings
+from dockreg_tx.settings import Settings, load_settings
 from dockreg_tx.workers.balance import (
     ABSENT,
     STEP_BACK_SECONDS,
@@ -104,6 +104,18 @@ class BalanceTests(SynchronousTestCase):
         self.assertFalse(port.is_reading)
 
 
+def brief_for(number: int, settings: Settings) -> Brief:
+    """Return what a worker that leads nobody is told."""
+    return Brief(
+        number=number,
+        is_leader=False,
+        instance_id="x",
+        metrics_region=5,
+        log_form="text",
+        found=found_of(settings),
+    )
+
+
 class BriefTests(SynchronousTestCase):
     def settings(self, **options: object) -> Any:
         """Return settings with these options."""
@@ -112,15 +124,7 @@ class BriefTests(SynchronousTestCase):
     def test_round_trip(self) -> None:
         """A worker gets the very settings of its parent."""
         settings = self.settings(listen=["tcp:1", "tcp:2"], workers="3")
-        brief = Brief(
-            number=2,
-            is_leader=False,
-            instance_id="x",
-            metrics_region=5,
-            log_form="text",
-            found=found_of(settings),
-        )
-        received = read_brief(brief_line(brief))
+        received = read_brief(brief_line(brief_for(2, settings)))
         self.assertEqual(settings, received.settings())
         self.assertEqual((2, False, "x"), (received.number, received.is_leader, received.instance_id))
 
@@ -171,20 +175,12 @@ class ExaminationTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Start a worker that only listens."""
         settings = load_settings(config_path=None, environ={}, options={"root": "/r"})
-        brief = Brief(
-            number=1,
-            is_leader=True,
-            instance_id="i",
-            metrics_region=1,
-            log_form="json",
-            found=found_of(settings),
-        )
 
         def nothing(*args: object) -> None:
             """Nobody listens."""
 
         self.spawner = Spawner()
-        self.worker = WorkerProcess(brief, relay=nothing, closed=nothing, gone=nothing)
+        self.worker = WorkerProcess(brief_for(1, settings), relay=nothing, closed=nothing, gone=nothing)
         self.worker.spawn(self.spawner, 7, 8, [])
         self.spawner.told.clear()
         self.asked = [Deferred.fromCoroutine(self.worker.reasons()) for _ in range(2)]
