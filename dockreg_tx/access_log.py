@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import NamedTuple, TextIO
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from dockreg_tx.access.redaction import redacted, redacted_address
 from dockreg_tx.logs import (
@@ -23,33 +25,50 @@ from dockreg_tx.logs import (
     worker_text,
     write_whole,
 )
+from dockreg_tx.ports import HandsOff
 from dockreg_tx.web.site import AccessEntry
 
 #: A line waits no longer than this, and is lost if the process is killed meanwhile.
 WAIT_SECONDS = 0.1
 #: So many lines do not wait.
 LINES_LIMIT = 1000
+#: When so many lines have been handed over and are not written, the next ones are lost.
+WAITING_LIMIT = 20_000
 #: Texts that need no escape in any of our forms.
 _PLAIN = re.compile(r"[ !#-\[\]-~]{0,1024}")
 #: Longer questions are put together anew each time.
 _REMEMBERED_CHARACTERS = 1000
+_log = Logger()
 
 
 class AccessLog:
-    """Takes entries and writes lines.
+    """Takes entries and writes lines, by a thread: whatever takes them may keep it waiting, but no client.
 
     Args:
         out: where lines go.
         render: makes a line of an entry, without its end.
         clock: ends the wait.
+        blocking: writes, one piece of work after the other.
     """
 
-    def __init__(self, out: TextIO, render: Callable[[AccessEntry], str], *, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        out: TextIO,
+        render: Callable[[AccessEntry], str],
+        *,
+        clock: IReactorTime,
+        blocking: HandsOff,
+    ) -> None:
         self.render = render
         self._out = out
         self._clock = clock
+        self._blocking = blocking
         self._entries: list[AccessEntry] = []
         self._call: IDelayedCall | None = None
+        #: Lines that were handed over, and those that the thread is done with; each has one who counts.
+        self._given = 0
+        self._taken = 0
+        self._lost = 0
 
     def __call__(self, entry: AccessEntry) -> None:
         """Have an entry written soon."""
@@ -57,29 +76,45 @@ class AccessLog:
         if self._call is None:
             self._call = self._clock.callLater(WAIT_SECONDS, self._time_is_up)
         if len(self._entries) >= LINES_LIMIT:
-            self._write()
+            self._hand_over()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits, here and now; only when the thread has ended."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        self._write()
+        if self._entries:
+            self._write(*self._text())
 
     def _time_is_up(self) -> None:
         self._call = None
-        self._write()
+        self._hand_over()
 
-    def _write(self) -> None:
+    def _hand_over(self) -> None:
+        if not self._entries:
+            return
+        if self._given - self._taken > WAITING_LIMIT:
+            self._lost += len(self._entries)
+            self._entries = []
+            return
+        if self._lost:
+            _log.warn(
+                "{count} lines of the access log are lost, for what takes them was too slow", count=self._lost
+            )
+            self._lost = 0
+        text, count = self._text()
+        self._given += count
+        self._blocking.give(partial(self._write, text, count))
+
+    def _text(self) -> tuple[str, int]:
         entries, self._entries = self._entries, []
-        if not entries:
-            return
-        lines = [self.render(entry) for entry in entries]
-        try:
-            write_whole(self._out, "\n".join([*lines, ""]))
-        except (OSError, ValueError):
-            # The terminal or pipe is gone; serving goes on without it.
-            return
+        return "\n".join([*map(self.render, entries), ""]), len(entries)
+
+    def _write(self, text: str, count: int) -> None:
+        # When the terminal or pipe has gone, serving goes on without it.
+        with suppress(OSError, ValueError):
+            write_whole(self._out, text)
+        self._taken += count
 
 
 def entry_form(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from threading import Lock
 from types import MappingProxyType
 from typing import TextIO
 
@@ -29,6 +30,8 @@ FIELD_LIMIT_CHARACTERS = 1024
 NOBODY: Mapping[str, int] = MappingProxyType({})
 #: A traceback may take this much.
 _FAILURE_LIMIT_CHARACTERS = 16 * 1024
+#: One text at a time, where no buffer sees to it.
+_WHOLE = Lock()
 
 
 @implementer(ILogObserver)
@@ -63,11 +66,12 @@ def write_whole(out: TextIO, text: str) -> None:
         out.flush()
         return
     left = memoryview(text.encode(out.encoding, "backslashreplace"))
-    while left:
-        written = raw.write(left)
-        if written is None:
-            raise BlockingIOError("the log's reader is too slow")
-        left = left[written:]
+    with _WHOLE:
+        while left:
+            written = raw.write(left)
+            if written is None:
+                raise BlockingIOError("the log's reader is too slow")
+            left = left[written:]
 
 
 def line_form(out: TextIO, form: str) -> str:

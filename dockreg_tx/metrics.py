@@ -24,7 +24,7 @@ ENDPOINTS = (
 )  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
-POOLS = ("storage", "passwords", "parsing", "reading", "auditing", "metrics")
+POOLS = ("storage", "passwords", "parsing", "reading", "auditing", "logging", "metrics")
 #: Upper bounds in seconds.
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 WORK_BUCKETS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)

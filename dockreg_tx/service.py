@@ -86,6 +86,7 @@ class RegistryService(Server):
                 ("reading", 2, 0.0),
                 # Lines that come soon after one another are written together.
                 ("auditing", 1, 0.02),
+                ("logging", 1, 0.0),
             )
         }
 
@@ -93,7 +94,9 @@ class RegistryService(Server):
         """Join the application; the access log has its own way to what the lines go to."""
         if isinstance(parent, Componentized) and self._writes_own_log:
             self._log_form = line_form(sys.stdout, self._settings.log.format)
-            self._access_log = AccessLog(sys.stdout, self._entry_form(), clock=self._reactor)
+            self._access_log = AccessLog(
+                sys.stdout, self._entry_form(), clock=self._reactor, blocking=self._pools["logging"]
+            )
         super().setServiceParent(parent)
 
     def _entry_form(self) -> Callable[[AccessEntry], str]:

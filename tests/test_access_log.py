@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import provider
 
-from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, AccessLog, entry_form
+from dockreg_tx.access_log import LINES_LIMIT, WAIT_SECONDS, WAITING_LIMIT, AccessLog, entry_form
+from dockreg_tx.blocking import InlineBlocking
 from dockreg_tx.logs import access_fields, access_line, access_object, json_line, text_line, write_whole
+from dockreg_tx.ports import HandsOff
 from dockreg_tx.web.site import AccessEntry
 
 PLAIN = AccessEntry(
@@ -42,7 +46,11 @@ class AccessLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.out = io.StringIO()
-        self.log = AccessLog(self.out, lambda entry: entry.uri, clock=self.clock)
+        self.log = self.log_by(InlineBlocking())
+
+    def log_by(self, blocking: HandsOff) -> AccessLog:
+        """Return one that is written in another way."""
+        return AccessLog(self.out, lambda entry: entry.uri, clock=self.clock, blocking=blocking)
 
     def test_gathered(self) -> None:
         """Lines wait a moment for others, and then are written together."""
@@ -63,6 +71,37 @@ class AccessLogTests(SynchronousTestCase):
         self.log(PLAIN)
         self.log.flush()
         self.assertEqual(("/v2/\n", []), (self.out.getvalue(), self.clock.getDelayedCalls()))
+
+    def test_slow(self) -> None:
+        """While what takes lines keeps them waiting, they are gathered; too many are lost, and counted."""
+        given: list[Callable[[], None]] = []
+
+        class _Stuck:
+            def give(self, work: Callable[[], None]) -> None:
+                given.append(work)
+
+        log = self.log_by(_Stuck())
+        for _ in range(WAITING_LIMIT + 3 * LINES_LIMIT):
+            log(PLAIN)
+        self.assertEqual("", self.out.getvalue())
+        for work in given:
+            work()
+        self.assertEqual(WAITING_LIMIT + LINES_LIMIT, self.out.getvalue().count("\n"))
+        warned: list[str] = []
+
+        @provider(ILogObserver)
+        def note(event: LogEvent) -> None:
+            warned.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        log(PLAIN)
+        self.clock.advance(WAIT_SECONDS)
+        given[-1]()
+        self.assertEqual(WAITING_LIMIT + LINES_LIMIT + 1, self.out.getvalue().count("\n"))
+        self.assertEqual(
+            [f"{2 * LINES_LIMIT} lines of the access log are lost, for what takes them was too slow"], warned
+        )
 
     def test_unbuffered(self) -> None:
         """What a pipe takes only in part is written to its end, also without a buffer in between."""

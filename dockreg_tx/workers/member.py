@@ -130,7 +130,9 @@ class Worker(RegistryService):
         self._say = say
         self._is_retiring = False
         # As all lines: to the standard output, which the parent reads.
-        self._access_log = AccessLog(sys.stdout, self._entry_form(), clock=reactor)
+        self._access_log = AccessLog(
+            sys.stdout, self._entry_form(), clock=reactor, blocking=self._pools["logging"]
+        )
         self._connections = ConnectionCounts(COUNTS_DESCRIPTOR)
 
     def _entry_form(self) -> Callable[[AccessEntry], str]:

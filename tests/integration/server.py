@@ -72,6 +72,8 @@ class RegistryProcess:
         self.command = [*prefix, *command]
         self.temporary = temporary
         self.output: list[str] = []
+        #: Whoever holds it keeps the server's output from being read.
+        self.reading = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
@@ -141,7 +143,8 @@ class RegistryProcess:
         assert self._process is not None
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.output.append(line.rstrip("\n"))
+            with self.reading:
+                self.output.append(line.rstrip("\n"))
             if READY.search(line):
                 self._ready.set()
         self._ready.set()  # the end of the output: nobody needs to wait any longer

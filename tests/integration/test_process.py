@@ -142,6 +142,19 @@ class LifeTests(ProcessTestCase):
         self.assertEqual(0, server.wait())
         self.assertEqual([], server.complaints())
 
+    def test_stalled_output(self) -> None:
+        """A reader of the log that stands still holds up no client, and finds all lines later."""
+        for options in ((), ("--workers", "2")):
+            server = self.server(self.directory / f"root{len(options)}", *options)
+            server.start()
+            long_query = "x" * 500
+            with server.reading, Connection(server.port) as client:
+                client.socket.settimeout(10)
+                for number in range(1000):
+                    client.request("GET", f"/v2/?number={number}&{long_query}")
+            server.stop()
+            self.assertEqual(1000, sum("/v2/?number=" in line for line in server.output))
+
     def test_restart_after_kill(self) -> None:
         """After a kill -9 the next start needs no help."""
         server = self.server()
