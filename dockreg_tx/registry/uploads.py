@@ -128,13 +128,18 @@ class Uploads:
         Raises:
             BlobUploadUnknown: there is none, or it belongs to another repository or user.
         """
-        upload = await self.records.begun_upload(key.upload_id) or await self._unrecorded(key)
+        return (await self._find(key))[0]
+
+    async def _find(self, key: SessionKey) -> tuple[UploadRecord, bool]:
+        """Return a session, and whether it has a row."""
+        recorded = await self.records.begun_upload(key.upload_id)
+        upload = recorded or await self._unrecorded(key)
         if upload is None or upload.repository != key.repository:
             raise BlobUploadUnknown(key.upload_id)
         # Anonymous is nobody in particular: a client may show its credentials from some later request on.
         if upload.owner not in {ANONYMOUS, key.owner}:
             raise BlobUploadUnknown(key.upload_id)
-        return upload
+        return upload, recorded is not None
 
     async def _unrecorded(self, key: SessionKey) -> UploadRecord | None:
         """Return a session that its id alone stands for."""
@@ -246,8 +251,8 @@ class Uploads:
     @asynccontextmanager
     async def _writing(self, key: SessionKey) -> AsyncIterator[UploadWriter]:
         """Become the session's writer, with the file cut or the row lowered to what both hold."""
-        upload = await self.find(key)
-        if self.ids is not None and await self.records.begun_upload(key.upload_id) is None:
+        upload, is_recorded = await self._find(key)
+        if not is_recorded:
             # Before it has a file, for files without a row are swept.
             await self.records.begin_upload(upload)
         try:

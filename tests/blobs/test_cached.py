@@ -81,8 +81,22 @@ class CachedFilesTests(SynchronousTestCase):
             self.assertIsNone(files.read(file.fileno(), 0, 7))
             self.assertFalse(files.holds(file.fileno(), 0, 7))
 
+    def test_tmpfs(self) -> None:
+        """What lies in a file system that is memory is in memory, as far as it goes."""
+        descriptor = os.memfd_create("blob")
+        self.addCleanup(os.close, descriptor)
+        size_bytes = 3 * SAMPLE_BYTES
+        os.pwrite(descriptor, b"content", size_bytes - 7)
+        self.assertTrue(self.files.holds(descriptor, 0, size_bytes))
+        self.assertFalse(self.files.holds(descriptor, 0, size_bytes + 1))
+        self.assertEqual(b"tent", self.files.read(descriptor, size_bytes - 4, 4))
+        self.assertIsNone(self.files.read(descriptor, size_bytes - 4, 5))
+
     def test_refused(self) -> None:
         """A kernel or file system that refuses is asked no more; one that has nothing now is."""
+        pipe = os.pipe()
+        for descriptor in pipe:
+            self.addCleanup(os.close, descriptor)
         for number, is_asked_again in ((errno.EAGAIN, True), (errno.EOPNOTSUPP, False)):
             calls: list[int] = []
 
@@ -93,5 +107,5 @@ class CachedFilesTests(SynchronousTestCase):
             self.patch(os, "preadv", refuse)
             files = CachedFiles()
             for _ in range(2):
-                self.assertFalse(files.holds(0, 0, 7))
+                self.assertFalse(files.holds(pipe[0], 0, 7))
             self.assertEqual(2 if is_asked_again else 1, len(calls))
