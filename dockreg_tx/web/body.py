@@ -6,7 +6,8 @@ The channel in ``intake`` feeds a body and is told when to stop and go on; nothi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from functools import cache
+from typing import Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
@@ -23,6 +24,12 @@ FAST_BYTES = 256 * 1024
 SLOW_BYTES = 64 * 1024
 
 T = TypeVar("T")
+
+
+@cache
+def _is_fillable(kind: type) -> bool:
+    """Tell whether a kind of consumer is ``Fillable``; asking costs as much as parsing a head."""
+    return issubclass(kind, Fillable)
 
 
 class Inlet(Protocol):
@@ -76,7 +83,7 @@ class RequestBody:
         """
         self._take()
         self._consumer = consumer
-        self._fillable = consumer if isinstance(consumer, Fillable) else None
+        self._fillable = cast("Fillable", consumer) if _is_fillable(type(consumer)) else None
         consumer.registerProducer(self, True)
         try:
             self._deliver_pending()

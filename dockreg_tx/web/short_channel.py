@@ -1,4 +1,4 @@
-"""Connections that take a plain request, come whole in one piece, to its endpoint without detours.
+"""Connections that take a plain request, whose head came in one piece, to its endpoint without detours.
 
 A head that ``heads`` can read, for a target that the ``shortcut`` knows, becomes a light request here; all
 else is parsed line by line. The endpoint is the same, and so are deadlines, pipelining and the access log.
@@ -6,15 +6,16 @@ else is parsed line by line. The endpoint is the same, and so are deadlines, pip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
+from twisted.web.http import _IdentityTransferDecoder
 
-from dockreg_tx.web.body import WholeBody
+from dockreg_tx.web.body import RequestBody, WholeBody
 from dockreg_tx.web.channel import RegistryChannel
 from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES
 from dockreg_tx.web.outbox import send_now
@@ -159,24 +160,41 @@ class ShortChannel(RegistryChannel):
             return False
         serve = self.site.short_way(words[0], words[1])
         fields = None if serve is None else self.site.heads.fields(data[first_end + 2 : head_end + 2])
-        # All of it must be here, and nothing else.
-        if serve is None or fields is None or fields.length_bytes != len(data) - head_end - 4:
+        body_at = head_end + len(_HEAD_END)
+        missing_bytes = 0 if fields is None else fields.length_bytes - (len(data) - body_at)
+        # Nothing else may be here.
+        if serve is None or fields is None or missing_bytes < 0:
             return False
         request = ShortRequest(self, words[0], words[1], fields)
-        if fields.length_bytes:
-            request.body = WholeBody(data[head_end + 4 :])
-        elif not self.site.is_draining:
-            request.question = question
         self._has_heard = True
         self._deadline.clear()
         self._exchange = request
-        self._handlingRequest = True
         self.persistent = True
-        # What follows is kept until the exchange is over.
+        # Body or not, what follows is no head: it is kept until the exchange is over.
         self.setRawMode()
+        if missing_bytes:
+            self._expect_body(request, words, fields.length_bytes)
+        else:
+            self._handlingRequest = True
+            if fields.length_bytes:
+                request.body = WholeBody(data[body_at:])
+            elif not self.site.is_draining:
+                request.question = question
         self.site.request_began(request)
         begin(request, serve(request))
+        if missing_bytes and len(data) > body_at:
+            super().dataReceived(data[body_at:])
         return True
+
+    def _expect_body(self, request: ShortRequest, words: Sequence[bytes], length_bytes: int) -> None:
+        """Be where the parser is after a head."""
+        request.body = RequestBody(length_bytes=length_bytes, inlet=self)
+        self._HTTPChannel__first_line = 0
+        self._command, self._path, self._version = words
+        self.length = length_bytes
+        self._transferDecoder = _IdentityTransferDecoder(
+            length_bytes, request.handleContentChunk, self._finishRequestBody
+        )
 
 
 def _waits(transport: Any) -> bool:

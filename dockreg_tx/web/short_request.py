@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
@@ -14,7 +15,7 @@ from dockreg_tx.web.intake import RegistryRequest
 
 
 class ShortRequest(RegistryRequest):
-    """A request that came whole; it makes only what it needs of a Twisted one."""
+    """A request whose head came whole; it makes only what it needs of a Twisted one."""
 
     requestHeaders: Any
     body: RequestBody = EmptyBody()
@@ -79,9 +80,9 @@ class ShortRequest(RegistryRequest):
     def begin_answer(self) -> None:
         """Decide whether the connection can be kept."""
         channel = self.channel_or_raise()
-        if self.site.is_draining:
-            channel.persistent = False
-            if not self.is_bare:
+        if self.site.is_draining or not self.body.is_complete:
+            channel.answer_begins(self)
+            if not (channel.persistent or self.is_bare):
                 self.setHeader(b"Connection", b"close")
 
     def finish(self) -> None:
@@ -96,12 +97,15 @@ class ShortRequest(RegistryRequest):
         self.site.log(self)
         self.channel = None
         channel.requestDone(self)
+        waiting, self.notifications = self.notifications, ()
+        for notification in waiting:
+            notification.callback(None)
         self.site.request_ended(self)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Tell whoever still works on the request."""
-        self.notifications = []
-        super().connectionLost(reason)
+    def notifyFinish(self) -> Deferred[None]:
+        """Return what fires when the answer is finished, or fails when the client has gone before."""
+        self.notifications = [*self.notifications]
+        return super().notifyFinish()
 
 
 def begin(request: RegistryRequest, work: Coroutine[Any, Any, object]) -> None:

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProducer, IPushProducer
@@ -125,7 +125,13 @@ class BodyTests(SynchronousTestCase):
     """``request.body``."""
 
     @given(cuts=st.lists(st.integers(0, 240), max_size=8), is_chunked=st.booleans())
-    @settings(derandomize=True, deadline=None, max_examples=60)
+    @settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=60,
+        # The same promise is kept both ways.
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
     def test_any_cuts(self, cuts: list[int], is_chunked: bool) -> None:
         """Pipelined bodies arrive whole and in order, however the network cuts them."""
         if is_chunked:
@@ -776,7 +782,13 @@ class RefusalTests(SynchronousTestCase):
         edits=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 4), st.binary(max_size=4)), max_size=6),
         size=st.integers(1, 100),
     )
-    @settings(derandomize=True, deadline=None, max_examples=300)
+    @settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=300,
+        # The same promise is kept both ways.
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
     def test_damaged_streams(self, edits: list[tuple[int, int, bytes]], size: int) -> None:
         """Whatever bytes come, only whole answers go out, and nothing is raised or logged."""
         stream = (
