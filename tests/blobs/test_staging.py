@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dockreg_tx.blobs import running
+from dockreg_tx.blobs import running, writer
 from dockreg_tx.blobs.buffers import Buffers
 from dockreg_tx.blobs.consumer import HIGH_WATER_BYTES, LOW_WATER_BYTES, BatchConsumer
 from dockreg_tx.blobs.crowd import CROWDED_BYTES, MIB, Crowd
@@ -356,6 +358,30 @@ class RunningHashTests(FileStagingCase):
         self.write(b"b", other)
         self.assertEqual((Digest.of(b"ab"), True), self.digest(other))
         self.assertEqual((Digest.of(b"ab"), False), self.digest(other))
+
+    def test_hashed_twice_at_most(self) -> None:
+        """However often an upload goes from worker to worker, none of its bytes is hashed more than twice."""
+        hashed: list[int] = []
+
+        class Counting:
+            def __init__(self, algorithm: str) -> None:
+                self.real = hashlib.new(algorithm)
+
+            def update(self, data: bytes) -> None:
+                hashed.append(len(data))
+                self.real.update(data)
+
+            def hexdigest(self) -> str:
+                return self.real.hexdigest()
+
+        self.patch(writer, "hashlib", SimpleNamespace(new=Counting))
+        workers = [self.new_staging() for _ in range(3)]
+        chunks = [b"%05d" % number for number in range(300)]
+        for number, chunk in enumerate(chunks):
+            self.write(chunk, workers[number * number % 3])
+        content = b"".join(chunks)
+        self.assertEqual(Digest.of(content), self.digest(workers[2])[0])
+        self.assertLessEqual(sum(hashed), 2 * len(content))
 
     def test_same_size_other_bytes(self) -> None:
         """A file that another worker cut and filled to the same size is not taken for the old one."""
