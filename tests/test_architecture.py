@@ -34,6 +34,7 @@ REACTOR_ALLOWED = ("service", "workers", "tap", "cli")
 PRIVATE_ALLOWED = frozenset(
     {
         "web/channel.py",
+        "web/chunks.py",
         "web/intake.py",
         "web/outbox.py",
         "web/outflow.py",

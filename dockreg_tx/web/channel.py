@@ -20,6 +20,7 @@ from twisted.web.http import HTTPChannel
 from dockreg_tx.oci.errors import BodyBroken
 from dockreg_tx.web import framing
 from dockreg_tx.web.channel_state import ChannelState
+from dockreg_tx.web.chunks import faster
 from dockreg_tx.web.deadline import Deadline
 from dockreg_tx.web.patience import Patience
 from dockreg_tx.web.reader import Reader
@@ -51,9 +52,7 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
         self._deadline = Deadline(site.reactor)
         self.reader = Reader(self._deadline, site.limits.stall_timeout_seconds)
         self._exchange = self._to_start = cast("RegistryRequest | None", None)
-        self._header_bytes = 0
-        self._discarded_bytes = 0
-        self._unmoved_bytes = 0
+        self._header_bytes = self._discarded_bytes = self._unmoved_bytes = 0
         self._has_heard = False
         self._is_header_timed = False
         self._is_body_timed = False
@@ -193,7 +192,9 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
         if header == b"Content-Length" and len(data) > framing.CONTENT_LENGTH_DIGITS:
             self._refuse(framing.BAD_LENGTH)
             return False
-        return bool(super()._maybeChooseTransferDecoder(header, data))
+        is_taken = bool(super()._maybeChooseTransferDecoder(header, data))
+        self._transferDecoder = faster(self._transferDecoder)
+        return is_taken
 
     def allHeadersReceived(self) -> None:
         """Accept a request, or refuse it."""

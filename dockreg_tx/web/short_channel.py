@@ -17,6 +17,7 @@ from twisted.web.http import _IdentityTransferDecoder
 
 from dockreg_tx.web.body import RequestBody, WholeBody
 from dockreg_tx.web.channel import RegistryChannel
+from dockreg_tx.web.chunks import ChunkDecoder
 from dockreg_tx.web.heads import BLOCK_LIMIT_BYTES
 from dockreg_tx.web.outbox import send_now
 from dockreg_tx.web.short_request import ShortRequest, begin
@@ -24,6 +25,8 @@ from dockreg_tx.web.short_request import ShortRequest, begin
 #: What one read takes from the socket, at other times and while a body comes.
 READ_BYTES = 64 * 1024
 BODY_READ_BYTES = 256 * 1024
+#: What one read of a body in chunks takes; it is copied once more, before it leaves the processor's cache.
+SCRATCH_BYTES = 512 * 1024
 _HEAD_END = b"\r\n\r\n"
 #: How requests begin that do no more than ask.
 _ASKING = frozenset({b"GET /", b"HEAD "})
@@ -72,22 +75,39 @@ class ShortChannel(RegistryChannel):
         """Do what the transport's ``doRead`` does, into the memory of whoever takes the body."""
         transport = self.transport
         room = self._body_room()
-        if room is None:
+        is_chunked = room is None and self._is_inside_chunk()
+        if room is None and not is_chunked:
             read: Callable[[Any], Exception | None] = type(transport).doRead
             return read(transport)
         try:
-            count = transport.socket.recv_into(room)
+            count = transport.socket.recv_into(self.site.scratch if is_chunked else room)
         except BlockingIOError:
             return None
         except OSError:
             return CONNECTION_LOST
         if not count:
             return CONNECTION_DONE
+        self._note_progress(count)
+        if is_chunked:
+            self._take_chunks(self._transferDecoder, memoryview(self.site.scratch)[:count])
+            return None
         # There is room only while both are there.
         self._transferDecoder.contentLength -= count  # type: ignore[union-attr]
-        self._note_progress(count)
         self._exchange.body.filled(count)  # type: ignore[union-attr]
         return None
+
+    def _is_inside_chunk(self) -> bool:
+        if self._exchange is None or self._is_deaf or self._buffer:
+            return False
+        return type(self._transferDecoder) is ChunkDecoder and self._transferDecoder.is_inside
+
+    def _take_chunks(self, decoder: Any, read: memoryview) -> None:
+        """Hand the content of chunks on, and what is not plain to the parser."""
+        pieces, end = decoder.split(read)
+        if pieces and self._exchange is not None:
+            self._exchange.body.gather(pieces, read_bytes=len(read))
+        if end < len(read):
+            self.dataReceived(bytes(read[end:]))
 
     def _body_room(self) -> memoryview | None:
         """Return where to read to; None when chunked, and at the end, which the parser has to see."""

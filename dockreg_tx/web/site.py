@@ -19,7 +19,7 @@ from dockreg_tx.web.framing import Refusal
 from dockreg_tx.web.heads import Heads
 from dockreg_tx.web.intake import RegistryRequest
 from dockreg_tx.web.outbox import Outbox
-from dockreg_tx.web.short_channel import ShortChannel
+from dockreg_tx.web.short_channel import SCRATCH_BYTES, ShortChannel
 from dockreg_tx.web.surroundings import Limits
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class RegistrySite(server.Site):
         self.heads = Heads(secrets.token_bytes(32))
         #: Where answers of one turn of the event loop come together (``turns``).
         self.outbox = Outbox()
+        self.scratch = bytearray(SCRATCH_BYTES)
         self._date = (-1, b"")
         self._date_text = (-1, "")
         self._beginning = (-1, b"")

@@ -54,6 +54,8 @@ class Surroundings(Protocol):
     now: Now
     heads: Heads
     outbox: Outbox
+    #: Memory for what is read and copied on before anything else is read.
+    scratch: bytearray
 
     def short_way(self, method: bytes, target: bytes) -> Any:
         """Return what answers a request for a target, None when it has to be parsed and rendered."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -40,6 +43,21 @@ class Tank(Collector):
         if self.pauses:
             self.producer.pauseProducing()
             reactor.callLater(0, self.producer.resumeProducing)
+
+
+class _Lender(Tank):
+    """Lends memory of changing size, so often."""
+
+    def __init__(self, rooms: list[int], lends: int) -> None:
+        super().__init__()
+        self.rooms = itertools.cycle(rooms)
+        self.lends = lends
+
+    def room(self) -> memoryview | None:
+        """Return some memory."""
+        self.lends -= 1
+        self.memory = memoryview(bytearray(next(self.rooms)))
+        return self.memory if self.lends >= 0 else None
 
 
 class _Inlet:
@@ -79,6 +97,25 @@ class BodyTests(SynchronousTestCase):
         self.assertIsNone(self.body.room())
         self.successResultOf(self.streaming)
 
+    @given(
+        rooms=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+        sizes=st.lists(st.integers(1, 50), max_size=8),
+        lends=st.integers(0, 20),
+    )
+    def test_gathered(self, rooms: list[int], sizes: list[int], lends: int) -> None:
+        """Pieces come whole and in order, however large the memory is and when no more of it is lent."""
+        body = RequestBody(length_bytes=None, inlet=_Inlet())
+        tank = _Lender(rooms, lends)
+        Deferred.fromCoroutine(body.stream_to(tank))
+        content = os.urandom(sum(sizes))
+        view, pieces, at = memoryview(bytearray(content)), [], 0
+        for size in sizes:
+            pieces.append(view[at : at + size])
+            at += size
+        body.gather(pieces, read_bytes=FAST_BYTES)
+        view[:] = bytes(len(view))
+        self.assertEqual((content, len(content)), (tank.content, body.received_bytes))
+
     def test_failing_consumer(self) -> None:
         """What a consumer raises ends the stream."""
         self.body.receive(bytes(FAST_BYTES))
@@ -95,6 +132,7 @@ class LoopbackTests(LoopbackCase):
     async def store(self, request: RegistryRequest) -> None:
         """Take a body."""
         self.tank = Tank(pauses=True)
+        self.tanks.append(self.tank)
         try:
             await request.body.stream_to(self.tank)
         except BodyBroken:
@@ -104,6 +142,7 @@ class LoopbackTests(LoopbackCase):
 
     def setUp(self) -> None:
         self.broken: Deferred[None] = Deferred()
+        self.tanks: list[Tank] = []
 
     async def test_content(self) -> None:
         """Every byte comes once and in order, and so does the request that is sent right behind."""
@@ -131,24 +170,32 @@ class LoopbackTests(LoopbackCase):
         self.assertEqual(content, self.tank.content)
         self.assertGreater(sum(self.tank.fills), MIB)
 
-    async def test_chunked_and_encrypted(self) -> None:
-        """A body that has to be decoded first is written piece by piece."""
+    async def test_chunked(self) -> None:
+        """Chunks of any size are copied into the consumer's memory, and what is sent right behind is read."""
+        content = os.urandom(9 * MIB)
+        head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client = await self.connect(await self.serve(self.store))
+        for size in (32 * 1024, 9 * MIB, 100_003):
+            parts = [content[start : start + size] for start in range(0, len(content), size)]
+            chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+            client.send(head + chunks + b"0\r\n\r\n" + head + b"3\r\nabc\r\n0\r\n\r\n")
+            self.assertEqual(b"%d" % len(content), (await client.answer()).body)
+            first = self.tanks[-2] if len(self.tanks[-1].content) == 3 else self.tank
+            self.assertEqual(content, first.content)
+            self.assertGreater(sum(first.fills), MIB)
+            self.assertEqual(b"3", (await client.answer()).body)
+            self.assertEqual(b"abc", self.tank.content)
+
+    async def test_encrypted(self) -> None:
+        """A body that has to be decrypted first is written piece by piece."""
         content = os.urandom(2 * MIB)
         key = certificate(self.mktemp())
-        for where, framing, sent in (
-            (
-                "tcp:0:interface=127.0.0.1",
-                b"Transfer-Encoding: chunked",
-                b"200000\r\n%b\r\n0\r\n\r\n" % content,
-            ),
-            (f"ssl:0:privateKey={key}:interface=127.0.0.1", b"Content-Length: %d" % len(content), content),
-        ):
-            port = await self.serve(self.store, where=where)
-            secure = tls_endpoint(port) if where.startswith("ssl") else None
-            client = await self.connect(port, endpoint=secure)
-            client.send(b"PUT / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n" + sent)
-            self.assertEqual(201, (await client.answer()).status)
-            self.assertEqual((content, []), (self.tank.content, self.tank.fills))
+        port = await self.serve(self.store, where=f"ssl:0:privateKey={key}:interface=127.0.0.1")
+        client = await self.connect(port, endpoint=tls_endpoint(port))
+        client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(content))
+        client.send(content)
+        self.assertEqual(201, (await client.answer()).status)
+        self.assertEqual((content, []), (self.tank.content, self.tank.fills))
 
     async def test_client_leaves(self) -> None:
         """Everything that came before a client left is there, whether it said goodbye or not."""
