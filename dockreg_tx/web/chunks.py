@@ -44,7 +44,8 @@ class ChunkDecoder(_ChunkedTransferDecoder):
         """
         view, at, left_bytes = memoryview(data), 0, self.length
         pieces: list[memoryview] = []
-        while following := _BETWEEN.match(view, at + left_bytes):
+        # A chunk may say that it is longer than an index can be.
+        while following := _BETWEEN.match(view, min(at + left_bytes, len(view))):
             pieces.append(view[at : at + left_bytes])
             at, left_bytes = following.end(), int(following[1], 16)
         here_bytes = len(view) - at

@@ -19,7 +19,7 @@ _ODD = st.sampled_from(
     [
         *(b"3;a=b\r\nabc\r\n", b"003\r\nabc\r\n", b"A\r\n0123456789\r\n", b"3\nabc\r\n", b"3\r\nabcd\r\n"),
         *(b"+3\r\nabc\r\n", b"0x3\r\nabc\r\n", b"\r\n", b"3 \r\nabc\r\n", b"123456789\r\n", b"ffffffff\r\n"),
-        *(b"3\r\nabc\n", b"3\r\nabc\r"),
+        *(b"3\r\nabc\n", b"3\r\nabc\r", b"f" * 17 + b"\r\nabc"),
     ]
 )
 _ENDS = st.sampled_from(
