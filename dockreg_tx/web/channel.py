@@ -269,8 +269,7 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
 
     def _reset_parser(self) -> None:
         self.length = 0
-        self._receivedHeaderCount = 0
-        self._receivedHeaderSize = 0
+        self._receivedHeaderCount = self._receivedHeaderSize = 0
         self._HTTPChannel__first_line = 1
         self._transferDecoder = None
         del self._command, self._path, self._version
@@ -312,9 +311,8 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
         exchange = self._exchange
         if exchange is None:
             return
-        self._is_body_timed = False
+        self._is_body_timed = self.persistent = False
         self._is_deaf = True
-        self.persistent = False
         exchange.body.break_off(BodyBroken(reason))
         if exchange.is_answered:
             self._linger()
@@ -383,6 +381,8 @@ class RegistryChannel(ChannelState, HTTPChannel, Patience):
     def _unwatch_reader(self) -> None:
         if not self._is_closing:
             self._deadline.clear()
+            if self._is_body_timed:
+                self.open_body()
 
     def lend_transport(self, producer: IProducer) -> None:
         """Let ``producer`` fill the socket itself: it is called whenever everything written is sent."""

@@ -620,6 +620,18 @@ class DeadlineTests(SynchronousTestCase):
         wire.clock.advance(2)
         self.assertTrue(wire.transport.disconnecting)
 
+    def test_body_after_a_full_send_buffer(self) -> None:
+        """A client that reads the interim answer late has no more time for its body than others."""
+        handler = Streaming()
+        wire = MemoryWire(handler)
+        wire.transport.room_bytes = 0
+        wire.send(put(10**6, b"Expect: 100-continue"))
+        wire.transport.drain()
+        wire.clock.advance(60)
+        self.assertIsInstance(handler.error, BodyBroken)
+        wire.clock.advance(2)
+        self.assertTrue(wire.transport.disconnecting)
+
     def test_body_with_progress(self) -> None:
         """A slow body may take hours."""
         handler = Streaming()
