@@ -89,7 +89,7 @@ class CachedFiles:
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 return -1
-        # tmpfs does not know the question, for it has nothing elsewhere.
+        # tmpfs does not know the question, for it has nothing elsewhere but what was swapped out.
         self._can_read = bool(self._flags) and self._is_tmpfs(descriptor)
         self._flags = 0
         return self._read(descriptor, buffer, offset_bytes) if self._can_read else -1

@@ -2,8 +2,8 @@
 
 A channel serves one exchange at a time, and pipelined requests wait. An exchange is over when its answer
 is finished *and* its body was read to the end; when a body will not be read, the connection lingers and
-closes. With ``intake`` and ``outflow`` this is all that touches private parts of twisted.web; they were
-read in Twisted 26.10.
+closes. Private parts of twisted.web are touched here and in few modules beside it, which the test of the
+architecture names; they were read in Twisted 26.10.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Requests as they arrive: a handler starts when the headers are complete, its body is a push producer.
 
-twisted.web would collect every body in a temporary file before any resource runs. With ``channel`` and
-``outflow`` this is all that touches private parts of twisted.web.
+twisted.web would collect every body in a temporary file before any resource runs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
-from twisted.web.http import _IdentityTransferDecoder
 
 from dockreg_tx.web.body import RequestBody, WholeBody
 from dockreg_tx.web.channel import RegistryChannel
@@ -73,14 +72,20 @@ class ShortChannel(RegistryChannel):
 
     def _read_body(self) -> Exception | None:
         """Do what the transport's ``doRead`` does, into the memory of whoever takes the body."""
-        transport = self.transport
         room = self._body_room()
-        is_chunked = room is None and self._is_inside_chunk()
-        if room is None and not is_chunked:
-            read: Callable[[Any], Exception | None] = type(transport).doRead
-            return read(transport)
+        if room is not None:
+            return self._read_into(room, self._take_filled)
+        decoder = self._transferDecoder
+        if self._is_reading_body and type(decoder) is ChunkDecoder and decoder.is_inside:
+            return self._read_into(self.site.scratch, self._take_chunks)
+        transport = self.transport
+        read: Callable[[Any], Exception | None] = type(transport).doRead
+        return read(transport)
+
+    def _read_into(self, memory: Any, take: Callable[[int], None]) -> Exception | None:
+        """Read from the socket, and have as many bytes taken as came."""
         try:
-            count = transport.socket.recv_into(self.site.scratch if is_chunked else room)
+            count = self.transport.socket.recv_into(memory)
         except BlockingIOError:
             return None
         except OSError:
@@ -88,33 +93,34 @@ class ShortChannel(RegistryChannel):
         if not count:
             return CONNECTION_DONE
         self._note_progress(count)
-        if is_chunked:
-            self._take_chunks(self._transferDecoder, memoryview(self.site.scratch)[:count])
-            return None
+        take(count)
+        return None
+
+    def _take_filled(self, count: int) -> None:
         # There is room only while both are there.
         self._transferDecoder.contentLength -= count  # type: ignore[union-attr]
         self._exchange.body.filled(count)  # type: ignore[union-attr]
-        return None
 
-    def _is_inside_chunk(self) -> bool:
-        if self._exchange is None or self._is_deaf or self._buffer:
-            return False
-        return type(self._transferDecoder) is ChunkDecoder and self._transferDecoder.is_inside
-
-    def _take_chunks(self, decoder: Any, read: memoryview) -> None:
+    def _take_chunks(self, count: int) -> None:
         """Hand the content of chunks on, and what is not plain to the parser."""
-        pieces, end = decoder.split(read)
-        if pieces and self._exchange is not None:
-            self._exchange.body.gather(pieces, read_bytes=len(read))
-        if end < len(read):
+        read = memoryview(self.site.scratch)[:count]
+        pieces, end = self._transferDecoder.split(read)  # type: ignore[union-attr]
+        if pieces:
+            self._exchange.body.gather(pieces, read_bytes=count)  # type: ignore[union-attr]
+        if end < count:
             self.dataReceived(bytes(read[end:]))
+
+    @property
+    def _is_reading_body(self) -> bool:
+        """Whether what comes next is of a body, and somebody's."""
+        return not (self._exchange is None or self._is_deaf or self._buffer)
 
     def _body_room(self) -> memoryview | None:
         """Return where to read to; None when chunked, and at the end, which the parser has to see."""
         left_bytes = getattr(self._transferDecoder, "contentLength", None) or 0
-        if self._exchange is None or self._is_deaf or self._buffer or left_bytes <= BODY_READ_BYTES:
+        if not self._is_reading_body or left_bytes <= BODY_READ_BYTES:
             return None
-        room = self._exchange.body.room()
+        room = self._exchange.body.room()  # type: ignore[union-attr]
         return None if room is None else room[: left_bytes - 1]
 
     def write(self, data: bytes) -> None:
@@ -211,10 +217,8 @@ class ShortChannel(RegistryChannel):
         request.body = RequestBody(length_bytes=length_bytes, inlet=self)
         self._HTTPChannel__first_line = 0
         self._command, self._path, self._version = words
-        self.length = length_bytes
-        self._transferDecoder = _IdentityTransferDecoder(
-            length_bytes, request.handleContentChunk, self._finishRequestBody
-        )
+        self.requests.append(request)
+        self._maybeChooseTransferDecoder(b"Content-Length", b"%d" % length_bytes)
 
 
 def _waits(transport: Any) -> bool:
